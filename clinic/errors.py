@@ -1,0 +1,159 @@
+"""Errors: what happened, what it means, what to do next.
+
+Rules kept here:
+
+* Every error that a user can meet is a `ClinicError` with a stable `code`, a one-line message and a `hint`.
+* Neither message nor hint ever holds patient text, a prompt, a model's answer or a key.
+* The class decides how the error leaves the program: `exit_code` on the command line, `http_status` on the web.
+* Messages are lower case, one line, without a final period; ids stand in backticks.
+
+The tree (codes in parentheses are documented in `docs/errors.md`; a test holds the two together)::
+
+    ClinicError                     never raised itself
+    +-- ConfigError                 (config_invalid, home_missing, home_exists, ...)
+    +-- SealedError                 (sealed, key_wrong, key_missing)
+    +-- DecryptionError             (sealed_data_damaged)
+    +-- AuditError                  (audit_unavailable, audit_damaged)
+    +-- PolicyError                 (policy_invalid, policy_failed)
+    +-- PolicyDeniedError           (denied)
+    +-- AudioError                  (audio_empty, audio_unreadable, audio_too_long, ...)
+    +-- TranscriptionError          (no_speech, transcription_failed)
+    +-- GenerationError             (model_unavailable, model_interrupted, output_invalid, ...)
+    +-- RecordError                 (record_unknown, record_conflict, note_locked, flags_open, ...)
+    +-- AuthenticationError         (login_failed, login_locked, not_allowed)
+    +-- StorageError                (disk_full)
+    +-- JobError                    (job_failed, worker_unavailable)
+    +-- InputError                  (input_invalid)
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ClinicError(Exception):
+    """Root of all expected errors.  Never raised itself.
+
+    Attributes:
+        code: stable identifier for audit, API and UI (`snake_case`).
+        hint: what the reader can do next, for people.
+    """
+
+    default_code: ClassVar[str] = "error"
+    exit_code: ClassVar[int] = 1
+    http_status: ClassVar[int] = 500
+
+    def __init__(self, message: str, *, code: str | None = None, hint: str = "") -> None:
+        super().__init__(message)
+        self.code = code or self.default_code
+        self.hint = hint
+
+
+class ConfigError(ClinicError):
+    """Raised when the data folder or its configuration cannot be used; the administrator must mend it."""
+
+    default_code = "config_invalid"
+    exit_code = 2
+
+
+class SealedError(ClinicError):
+    """Raised when the clinic key is not at hand: unlock first."""
+
+    default_code = "sealed"
+    exit_code = 3
+    http_status = 503
+
+
+class DecryptionError(ClinicError):
+    """Raised when sealed data fails authentication: damaged, moved, swapped or sealed under another key."""
+
+    default_code = "sealed_data_damaged"
+
+
+class AuditError(ClinicError):
+    """Raised when the audit log cannot be written or does not verify.  The caller must stop what it was about to do."""
+
+    default_code = "audit_unavailable"
+    http_status = 503
+
+
+class PolicyError(ClinicError):
+    """Raised when the policy set cannot be loaded or evaluated.  Means deny."""
+
+    default_code = "policy_invalid"
+    http_status = 503
+
+
+class PolicyDeniedError(ClinicError):
+    """Raised when a policy said no; `policies` are the ids that fired, `hint` is what the clinician reads."""
+
+    default_code = "denied"
+    exit_code = 4
+    http_status = 403
+
+    def __init__(
+        self, message: str, *, policies: tuple[str, ...] = (), code: str | None = None, hint: str = ""
+    ) -> None:
+        super().__init__(message, code=code, hint=hint)
+        self.policies = policies
+
+
+class InputError(ClinicError):
+    """Raised when what the user handed over cannot be used as it is; nothing was changed."""
+
+    default_code = "input_invalid"
+    exit_code = 2
+    http_status = 422
+
+
+class AudioError(InputError):
+    """Raised when a recording cannot be used (empty, not audio, too long, incomplete)."""
+
+    default_code = "audio_unreadable"
+    exit_code = 1
+
+
+class TranscriptionError(ClinicError):
+    """Raised when a recording yields no transcript: it holds no speech, or the recogniser failed."""
+
+    default_code = "transcription_failed"
+    http_status = 422
+
+
+class GenerationError(ClinicError):
+    """Raised when no valid draft came back.  The encounter is unharmed; the same step may be tried again."""
+
+    default_code = "model_unavailable"
+    exit_code = 5
+    http_status = 503
+
+
+class RecordError(ClinicError):
+    """Raised when a record does not exist or is not in a state that allows the operation."""
+
+    default_code = "record_unknown"
+    http_status = 404
+
+
+class AuthenticationError(ClinicError):
+    """Raised when somebody is not who they say, or may not do this."""
+
+    default_code = "login_failed"
+    exit_code = 4
+    http_status = 401
+
+
+class StorageError(ClinicError):
+    """Raised when the disk refuses: full, read-only, gone.  Nothing was acknowledged."""
+
+    default_code = "disk_full"
+    exit_code = 5
+    http_status = 507
+
+
+class JobError(ClinicError):
+    """Raised when a background job cannot be started or has failed for good."""
+
+    default_code = "job_failed"
+    exit_code = 5
+    http_status = 503
