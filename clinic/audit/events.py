@@ -1,0 +1,512 @@
+"""What can happen: one class an event, and nothing in it that could hold a patient's words.
+
+Rules kept here:
+
+* The schema is closed: `REGISTRY` names every event; an unknown name or field is refused, in writing and in reading.
+* No free text: a field is an identifier, a code, a hexadecimal digest, a count, one of a fixed list, or a set of
+  identifiers.
+* `patient` is always the pseudonym (`AuditLog.pseudonym`), never the patient's id.
+* The same event always has the same bytes (`to_canonical`), and only those bytes are read back (`from_canonical`).
+* A refused value is never repeated in the error.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Final, get_type_hints
+
+from clinic.domain import Action, Consent, EncounterKind, Role, canonical_json
+from clinic.errors import AuditError
+
+_MAX_COUNT: Final = 2**53 - 1  # the largest integer that every JSON reader keeps exactly
+_MAX_SET: Final = 256
+
+Check = Callable[[object], bool]
+
+
+def _matches(pattern: str) -> Check:
+    expression = re.compile(pattern, re.ASCII)
+    return lambda value: isinstance(value, str) and expression.fullmatch(value) is not None
+
+
+def _one_of(choices: type[StrEnum]) -> Check:
+    allowed = frozenset(choice.value for choice in choices)
+    return lambda value: isinstance(value, str) and str(value) in allowed
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value <= _MAX_COUNT
+
+
+is_id: Final = _matches(r"[A-Za-z0-9_.:-]{1,128}")
+
+
+def _is_id_set(value: object) -> bool:
+    return isinstance(value, tuple) and len(value) <= _MAX_SET and all(is_id(item) for item in value)
+
+
+Id = Annotated[str, is_id]
+Code = Annotated[str, _matches(r"[a-z][a-z0-9_-]{0,63}")]
+Digest = Annotated[str, _matches(r"[0-9a-f]{64}")]
+Pseudonym = Annotated[str, _matches(r"[0-9a-f]{32}")]
+Count = Annotated[int, _is_count]
+Ids = Annotated[tuple[str, ...], _is_id_set]
+"""A set of identifiers, kept as a sorted tuple without repetitions."""
+RoleName = Annotated[str, _one_of(Role)]
+ActionName = Annotated[str, _one_of(Action)]
+ConsentName = Annotated[str, _one_of(Consent)]
+KindName = Annotated[str, _one_of(EncounterKind)]
+
+
+class AuditEvent:
+    """What happened.  Only its subclasses are events."""
+
+    __slots__ = ()
+    name: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        """Refuse any value that the field's type does not allow."""
+        for field, check in _FIELDS[type(self)]:
+            value = getattr(self, field)
+            if not check(value):
+                raise AuditError(
+                    f"audit event `{self.name}`: field `{field}` does not hold what it must",
+                    code="event_invalid",
+                    hint="audit events hold identifiers, codes, digests and counts only",
+                )
+            if isinstance(value, tuple):
+                object.__setattr__(self, field, tuple(sorted(set(value))))
+
+    def to_canonical(self) -> bytes:
+        """Return the one form in which this event is hashed and stored."""
+        return canonical_json({field: getattr(self, field) for field, _ in _FIELDS[type(self)]})
+
+
+def from_canonical(name: str, body: bytes) -> AuditEvent:
+    """Read an event back; anything but the exact bytes that `to_canonical` writes is refused."""
+    event = REGISTRY.get(name)
+    if event is None:
+        raise AuditError("unknown audit event", code="event_unknown", hint="was the log written by a newer version?")
+    names = [field for field, _ in _FIELDS[event]]
+    try:
+        data: Any = json.loads(body)
+        values = {field: tuple(data[field]) if isinstance(data[field], list) else data[field] for field in names}
+        parsed = event(**values)
+    except (ValueError, LookupError, TypeError, RecursionError):
+        parsed = None
+    if parsed is None or parsed.to_canonical() != body:
+        raise AuditError(f"audit event `{name}` is not in canonical form", code="event_invalid")
+    return parsed
+
+
+# --- the log, accounts ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AuditOpened(AuditEvent):
+    """The log began."""
+
+    name: ClassVar[str] = "log.opened"
+    format_version: Count
+
+
+@dataclass(frozen=True, slots=True)
+class KeyUnlocked(AuditEvent):
+    """The clinic key was unlocked."""
+
+    name: ClassVar[str] = "key.unlocked"
+    slot_kind: Code
+
+
+@dataclass(frozen=True, slots=True)
+class AuditExported(AuditEvent):
+    """Entries `first` to `last` were exported; `sha256` is that of the encrypted file."""
+
+    name: ClassVar[str] = "log.exported"
+    first: Count
+    last: Count
+    sha256: Digest
+    recipients: Count
+
+
+@dataclass(frozen=True, slots=True)
+class AuditVerified(AuditEvent):
+    """The log was verified and found whole."""
+
+    name: ClassVar[str] = "log.verified"
+    entries: Count
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyActivated(AuditEvent):
+    """From here on this policy set decides."""
+
+    name: ClassVar[str] = "policy.activated"
+    policy_set: Digest
+    policies: Count
+
+
+@dataclass(frozen=True, slots=True)
+class UserCreated(AuditEvent):
+    """An account was made."""
+
+    name: ClassVar[str] = "user.created"
+    user_id: Id
+    role: RoleName
+
+
+@dataclass(frozen=True, slots=True)
+class UserDisabled(AuditEvent):
+    """An account was closed."""
+
+    name: ClassVar[str] = "user.disabled"
+    user_id: Id
+
+
+@dataclass(frozen=True, slots=True)
+class UserEnabled(AuditEvent):
+    """A closed account was opened again."""
+
+    name: ClassVar[str] = "user.enabled"
+    user_id: Id
+
+
+@dataclass(frozen=True, slots=True)
+class PasswordReset(AuditEvent):
+    """An account got a new password."""
+
+    name: ClassVar[str] = "password.reset"
+    user_id: Id
+
+
+@dataclass(frozen=True, slots=True)
+class LoginSucceeded(AuditEvent):
+    """Somebody signed in."""
+
+    name: ClassVar[str] = "login.succeeded"
+    user_id: Id
+
+
+@dataclass(frozen=True, slots=True)
+class LoginFailed(AuditEvent):
+    """Somebody did not get in; `user_id` is `unknown` where the name typed is no account's."""
+
+    name: ClassVar[str] = "login.failed"
+    user_id: Id
+    reason: Code
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedOut(AuditEvent):
+    """Somebody signed out."""
+
+    name: ClassVar[str] = "login.ended"
+    user_id: Id
+
+
+# --- patients, encounters ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PatientCreated(AuditEvent):
+    """A patient was added."""
+
+    name: ClassVar[str] = "patient.created"
+    patient: Pseudonym
+
+
+@dataclass(frozen=True, slots=True)
+class PatientViewed(AuditEvent):
+    """Somebody opened a patient's data."""
+
+    name: ClassVar[str] = "patient.viewed"
+    patient: Pseudonym
+
+
+@dataclass(frozen=True, slots=True)
+class PatientUpdated(AuditEvent):
+    """A patient's data were changed."""
+
+    name: ClassVar[str] = "patient.updated"
+    patient: Pseudonym
+
+
+@dataclass(frozen=True, slots=True)
+class PatientsListed(AuditEvent):
+    """Somebody saw a list of patients, or searched."""
+
+    name: ClassVar[str] = "patients.listed"
+    count: Count
+
+
+@dataclass(frozen=True, slots=True)
+class EncounterOpened(AuditEvent):
+    """An encounter began."""
+
+    name: ClassVar[str] = "encounter.opened"
+    encounter: Id
+    patient: Pseudonym
+    kind: KindName
+    template: Id
+
+
+@dataclass(frozen=True, slots=True)
+class EncounterViewed(AuditEvent):
+    """Somebody opened an encounter."""
+
+    name: ClassVar[str] = "encounter.viewed"
+    encounter: Id
+    patient: Pseudonym
+
+
+@dataclass(frozen=True, slots=True)
+class ConsentRecorded(AuditEvent):
+    """The patient's answer for this encounter."""
+
+    name: ClassVar[str] = "consent.recorded"
+    encounter: Id
+    patient: Pseudonym
+    consent: ConsentName
+
+
+# --- speech -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingStarted(AuditEvent):
+    """The first part of a recording is expected."""
+
+    name: ClassVar[str] = "recording.started"
+    encounter: Id
+    recording: Id
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingCompleted(AuditEvent):
+    """All parts of a recording are stored."""
+
+    name: ClassVar[str] = "recording.completed"
+    encounter: Id
+    recording: Id
+    chunks: Count
+    size: Count
+    sha256: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class AudioPlayed(AuditEvent):
+    """Somebody listened to a recording."""
+
+    name: ClassVar[str] = "audio.played"
+    encounter: Id
+    recording: Id
+
+
+@dataclass(frozen=True, slots=True)
+class TextSubmitted(AuditEvent):
+    """A text was typed or pasted instead of a recording."""
+
+    name: ClassVar[str] = "text.submitted"
+    encounter: Id
+    sha256: Digest
+    words: Count
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptionCompleted(AuditEvent):
+    """Speech became a transcript."""
+
+    name: ClassVar[str] = "transcription.completed"
+    encounter: Id
+    transcript_sha256: Digest
+    model: Id
+    model_sha256: Digest
+    segments: Count
+    speech_ms: Count
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptionFailed(AuditEvent):
+    """Speech did not become a transcript."""
+
+    name: ClassVar[str] = "transcription.failed"
+    encounter: Id
+    code: Code
+
+
+# --- generation -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationAuthorized(AuditEvent):
+    """The policy allowed this prompt for this model: committed before the prompt leaves."""
+
+    name: ClassVar[str] = "generation.authorized"
+    generation: Id
+    encounter: Id
+    patient: Pseudonym
+    action: ActionName
+    purpose: Code
+    policy_set: Digest
+    policies: Ids
+    obligations: Ids
+    prompt_sha256: Digest
+    model: Id
+    model_sha256: Digest
+    template: Id
+    template_sha256: Digest
+    transcript_sha256: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationDenied(AuditEvent):
+    """The policy said no."""
+
+    name: ClassVar[str] = "generation.denied"
+    encounter: Id
+    patient: Pseudonym
+    action: ActionName
+    purpose: Code
+    policy_set: Digest
+    policies: Ids
+    obligations: Ids
+    model: Id
+    template: Id
+    transcript_sha256: Digest
+    reason_codes: Ids
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationCompleted(AuditEvent):
+    """The model answered; `authorized_seq` is the entry that allowed it."""
+
+    name: ClassVar[str] = "generation.completed"
+    generation: Id
+    authorized_seq: Count
+    output_sha256: Digest
+    tokens_in: Count
+    tokens_out: Count
+    attempts: Count
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationFailed(AuditEvent):
+    """No usable answer came."""
+
+    name: ClassVar[str] = "generation.failed"
+    generation: Id
+    authorized_seq: Count
+    code: Code
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationInterrupted(AuditEvent):
+    """The program stopped between permission and answer; noted at the next start."""
+
+    name: ClassVar[str] = "generation.interrupted"
+    generation: Id
+    authorized_seq: Count
+
+
+# --- notes ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class NoteDrafted(AuditEvent):
+    """A draft was stored."""
+
+    name: ClassVar[str] = "note.drafted"
+    encounter: Id
+    note: Id
+    version: Count
+    statements: Count
+    flagged: Count
+    omissions: Count
+    content_sha256: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class NoteEdited(AuditEvent):
+    """A draft was changed."""
+
+    name: ClassVar[str] = "note.edited"
+    encounter: Id
+    note: Id
+    version: Count
+    content_sha256: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class NoteSigned(AuditEvent):
+    """A clinician signed."""
+
+    name: ClassVar[str] = "note.signed"
+    encounter: Id
+    note: Id
+    version: Count
+    content_sha256: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class NoteAmended(AuditEvent):
+    """An addendum was put to a signed note."""
+
+    name: ClassVar[str] = "note.amended"
+    encounter: Id
+    note: Id
+    addendum: Id
+    content_sha256: Digest
+
+
+_EVENTS: Final[tuple[type[AuditEvent], ...]] = (
+    AuditOpened,
+    KeyUnlocked,
+    AuditExported,
+    AuditVerified,
+    PolicyActivated,
+    UserCreated,
+    UserDisabled,
+    UserEnabled,
+    PasswordReset,
+    LoginSucceeded,
+    LoginFailed,
+    LoggedOut,
+    PatientCreated,
+    PatientViewed,
+    PatientUpdated,
+    PatientsListed,
+    EncounterOpened,
+    EncounterViewed,
+    ConsentRecorded,
+    RecordingStarted,
+    RecordingCompleted,
+    AudioPlayed,
+    TextSubmitted,
+    TranscriptionCompleted,
+    TranscriptionFailed,
+    GenerationAuthorized,
+    GenerationDenied,
+    GenerationCompleted,
+    GenerationFailed,
+    GenerationInterrupted,
+    NoteDrafted,
+    NoteEdited,
+    NoteSigned,
+    NoteAmended,
+)
+
+REGISTRY: Final[dict[str, type[AuditEvent]]] = {event.name: event for event in _EVENTS}
+"""Every event there is, by name."""
+
+
+def _fields(event: type[Any]) -> tuple[tuple[str, Check], ...]:
+    hints = get_type_hints(event, include_extras=True)
+    return tuple((field.name, hints[field.name].__metadata__[0]) for field in fields(event))
+
+
+# A class that is not in the list cannot even be instantiated: the schema is closed.
+_FIELDS: Final[dict[type[AuditEvent], tuple[tuple[str, Check], ...]]] = {event: _fields(event) for event in _EVENTS}

@@ -1,0 +1,98 @@
+"""The container of an export: a tar archive of a manifest and one line an entry (`FORMAT.md`, section 6).
+
+Rules kept here:
+
+* Manifest and lines have a closed set of keys; only the exact bytes that `line_of` writes are read back by `raw_of`.
+* Reading gives raw entries, still to be verified; a line that is none is an AuditError, without its content.
+* No I/O: encryption, files and verification are the business of `export.py` and `opened_export.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from clinic.audit.entry import RawEntry
+from clinic.domain import canonical_json
+from clinic.errors import AuditError
+
+FORMAT: Final = "clinic-audit-export-v1"
+MANIFEST: Final = "manifest.json"
+ENTRIES: Final = "entries.jsonl"
+TAR_END: Final = bytes(2 * tarfile.BLOCKSIZE)
+
+Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}\z")]
+Number = Annotated[int, Field(ge=1)]
+
+
+class Manifest(BaseModel):
+    """What an export holds: `before` is the compact Merkle tree in front of its first entry."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    format: Literal["clinic-audit-export-v1"]
+    origin: str
+    vkey: str
+    created_at: str
+    first: Number
+    last: Number
+    count: Number
+    before: tuple[Hash, ...]
+    prev_hash: Hash
+    head_hash: Hash
+    entries_bytes: Number
+    entries_sha256: Hash
+    checkpoint: str
+
+
+def tar_header(name: str, size: int) -> bytes:
+    """Return the block(s) that stand before a file of the archive."""
+    info = tarfile.TarInfo(name)
+    info.size = size
+    info.mode = 0o600
+    return info.tobuf(format=tarfile.PAX_FORMAT)
+
+
+def tar_padding(size: int) -> bytes:
+    """Return the zeros that fill a file's last block."""
+    return bytes(-size % tarfile.BLOCKSIZE)
+
+
+def line_of(raw: RawEntry) -> bytes:
+    """Return the line for a verified entry; its body stands in the line as JSON, not as text."""
+    texts = {"at": raw.at, "actor": raw.actor, "role": raw.role, "event": raw.event}
+    values: dict[str, Any] = {name: value.decode() for name, value in texts.items()}
+    values |= {"seq": raw.seq, "body": json.loads(raw.body), "prev_hash": raw.prev_hash.hex(), "hash": raw.hash.hex()}
+    return canonical_json(values) + b"\n"
+
+
+def raw_of(line: bytes) -> RawEntry:
+    """Read a line back."""
+    try:
+        raw = _parse(json.loads(line))
+        same = line_of(raw) == line
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        raise _not_an_entry() from None
+    if not same:
+        raise _not_an_entry()
+    return raw
+
+
+def _parse(values: Any) -> RawEntry:
+    return RawEntry(
+        seq=values["seq"],
+        at=values["at"].encode(),
+        actor=values["actor"].encode(),
+        role=values["role"].encode(),
+        event=values["event"].encode(),
+        body=canonical_json(values["body"]),
+        prev_hash=bytes.fromhex(values["prev_hash"]),
+        hash=bytes.fromhex(values["hash"]),
+    )
+
+
+def _not_an_entry() -> AuditError:
+    return AuditError("a line of the export is not an audit entry", code="export_damaged")

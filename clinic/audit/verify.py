@@ -1,0 +1,248 @@
+"""Verification: believe nothing, derive everything again from the raw rows, and name the first entry that is wrong.
+
+Rules kept here:
+
+* Pure and streaming: rows come in order from anywhere (database, export), memory stays constant.
+* Shares the written format with `log.py`, not its code: the hash of an entry is computed here a second time.
+* A chain alone cannot show a missing tail or a history rewritten from some point on; an earlier checkpoint does.
+* Nothing at all is not a log: no entries means not verified.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from clinic.audit.checkpoint import Checkpoint, open_checkpoint
+from clinic.audit.entry import GENESIS, RawEntry
+from clinic.audit.events import from_canonical, is_id
+from clinic.audit.tree import EMPTY_ROOT, HASH_BYTES, CompactTree
+from clinic.domain import Role
+from clinic.errors import AuditError
+
+_PREFIX: Final = b"\x00clinic-audit-entry-v1\n"
+_AT: Final = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+_ROLES: Final = frozenset(role.value.encode() for role in Role)
+_MAX_SEQ: Final = 2**63 - 1
+_SEARCH: Final = 128
+"""How far around an entry to look for the place that its content was written for."""
+
+
+class Problem(StrEnum):
+    """What is wrong with a log."""
+
+    CHANGED = "changed"  # an entry's content does not match its hash
+    REORDERED = "reordered"  # an entry stands where another was written: swapped, moved or repeated
+    GAP = "gap"  # an entry is missing
+    CHAIN_BROKEN = "chain_broken"  # an entry does not follow the one before: replaced, inserted, from another log
+    MALFORMED = "malformed"  # an entry is none of those that this program writes
+    UNKNOWN_EVENT = "unknown_event"
+    EMPTY = "empty"
+    TRUNCATED = "truncated"  # shorter than the checkpoint says: tail removed, or an older copy
+    FORKED = "forked"  # as long as the checkpoint says, but not the same entries
+    CHECKPOINT_MALFORMED = "checkpoint_malformed"
+    CHECKPOINT_SIGNATURE = "checkpoint_signature"
+    CHECKPOINT_NOT_COVERED = "checkpoint_not_covered"  # about entries before the range at hand
+    MANIFEST = "manifest"  # an export's manifest does not fit its entries
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What verification found.
+
+    Attributes:
+        entries: how many entries were verified before the first problem.
+        first_bad: `seq` of the first entry that is wrong, changed or missing; None where no single one can be named.
+        head_hash, root: hash of the last verified entry, and Merkle root of the log up to it.
+        clock_regressions: how often the clock stood earlier than at the entry before (suspicious, but no damage).
+    """
+
+    ok: bool
+    entries: int
+    first_bad: int | None
+    problem: Problem | None
+    message: str
+    head_hash: bytes
+    root: bytes
+    clock_regressions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where the rows begin: at the first entry, or (exports of a range) behind a known state."""
+
+    seq: int = 1
+    prev_hash: bytes = GENESIS
+    peaks: tuple[bytes, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse a start that no log can have."""
+        CompactTree(self.seq - 1, self.peaks)
+        if len(self.prev_hash) != HASH_BYTES or (self.seq == 1 and self.prev_hash != GENESIS):
+            raise ValueError("the first entry follows 32 zero bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    problem: Problem
+    first_bad: int | None
+    message: str
+
+
+def verify_log(
+    rows: Iterable[RawEntry], *, vkey: str | None = None, checkpoints: Sequence[str] = (), start: Start | None = None
+) -> VerifyReport:
+    """Verify rows in order of `seq`, against checkpoints that the owner of `vkey` signed earlier.
+
+    Example:
+        >>> verify_log([]).problem
+        <Problem.EMPTY: 'empty'>
+    """
+    walk = _Walk(start or Start())
+    try:
+        marks = [open_checkpoint(note, vkey=vkey or "") for note in checkpoints]
+    except AuditError as error:
+        return walk.report(_Finding(Problem(error.code), None, str(error)))
+    finding = walk.start_at(marks)
+    if finding is not None:
+        return walk.report(finding)
+    for row in rows:
+        finding = walk.step(row)
+        if finding is not None:
+            return walk.report(finding)
+    return walk.report(walk.finish())
+
+
+class _Walk:
+    """The state between two rows: what has been verified so far."""
+
+    def __init__(self, start: Start) -> None:
+        self._first = start.seq
+        self._next = start.seq
+        self._prev = start.prev_hash
+        self._tree = CompactTree(start.seq - 1, start.peaks)
+        self._marks: dict[int, list[Checkpoint]] = {}
+        self._at = b""
+        self._clock_regressions = 0
+
+    def start_at(self, marks: Iterable[Checkpoint]) -> _Finding | None:
+        for mark in marks:
+            self._marks.setdefault(mark.size, []).append(mark)
+            # Size 0 says nothing about any entry, so every range covers it.
+            if 0 < mark.size < self._first - 1:
+                text = f"the checkpoint ends at entry `{mark.size}`, the range at hand starts at entry `{self._first}`"
+                return _Finding(Problem.CHECKPOINT_NOT_COVERED, None, text)
+            if mark.size == 0 and mark.root != EMPTY_ROOT:
+                return _forked(mark)
+        return self._compare_marks()
+
+    def step(self, row: RawEntry) -> _Finding | None:
+        """Verify one row and go on to the next; a finding ends the walk."""
+        finding = self._place(row) or _content(row)
+        if finding is not None:
+            return finding
+        if row.at < self._at:
+            self._clock_regressions += 1
+        self._at = row.at
+        self._prev = row.hash
+        self._next += 1
+        self._tree.append(row.hash)
+        return self._compare_marks()
+
+    def finish(self) -> _Finding | None:
+        longest = max(self._marks, default=0)
+        size = self._tree.size
+        if longest > size:
+            text = f"the log ends after entry `{size}`, but the checkpoint was signed over {longest} entries"
+            return _Finding(Problem.TRUNCATED, size + 1, text)
+        if self._next == self._first:
+            return _Finding(Problem.EMPTY, None, "the log holds no entries")
+        return None
+
+    def report(self, finding: _Finding | None) -> VerifyReport:
+        verified = self._next - self._first
+        noun = "entry" if verified == 1 else "entries"
+        return VerifyReport(
+            ok=finding is None,
+            entries=verified,
+            first_bad=finding.first_bad if finding else None,
+            problem=finding.problem if finding else None,
+            message=finding.message if finding else f"{verified} {noun} verified, none changed, missing or moved",
+            head_hash=self._prev,
+            root=self._tree.root(),
+            clock_regressions=self._clock_regressions,
+        )
+
+    def _place(self, row: RawEntry) -> _Finding | None:
+        """Check that this row is whole and belongs exactly here."""
+        seq = self._next
+        if not _is_well_typed(row):
+            return _Finding(Problem.MALFORMED, seq, f"entry `{seq}` is not an audit entry")
+        if row.seq > seq:
+            return _Finding(Problem.GAP, seq, f"entry `{seq}` is missing: entry `{row.seq}` stands in its place")
+        if row.seq < seq:
+            return _Finding(
+                Problem.REORDERED, row.seq, f"entry `{row.seq}` comes a second time, after entry `{seq - 1}`"
+            )
+        if _rehash(row, seq) != row.hash:
+            return _misplaced(row, seq)
+        if row.prev_hash != self._prev:
+            text = f"entry `{seq}` does not follow the entry before it: one of the two was replaced or inserted"
+            return _Finding(Problem.CHAIN_BROKEN, seq, text)
+        return None
+
+    def _compare_marks(self) -> _Finding | None:
+        size = self._tree.size
+        for mark in self._marks.get(size, ()):
+            if mark.root != self._tree.root():
+                return _forked(mark)
+        return None
+
+
+def _rehash(row: RawEntry, seq: int) -> bytes:
+    """Compute the hash that this row would carry as entry `seq` (FORMAT.md, section 2)."""
+    digest = hashlib.sha256(_PREFIX)
+    for field in (seq.to_bytes(8, "big"), row.prev_hash, row.at, row.actor, row.role, row.event, row.body):
+        digest.update(len(field).to_bytes(4, "big"))
+        digest.update(field)
+    return digest.digest()
+
+
+def _misplaced(row: RawEntry, seq: int) -> _Finding:
+    """Tell an entry that was moved here from one that was changed: moved content has the hash of its old place."""
+    for other in range(max(1, seq - _SEARCH), seq + _SEARCH + 1):
+        if _rehash(row, other) == row.hash:
+            text = f"entry `{seq}` holds what was written as entry `{other}`"
+            return _Finding(Problem.REORDERED, seq, text)
+    return _Finding(Problem.CHANGED, seq, f"entry `{seq}` was changed after it was written")
+
+
+def _forked(mark: Checkpoint) -> _Finding:
+    text = f"the first {mark.size} entries are not those that the checkpoint was signed over: the log was rewritten"
+    return _Finding(Problem.FORKED, None, text)
+
+
+def _is_well_typed(row: RawEntry) -> bool:
+    # SQLite stores any type in any column, so what the annotations promise is checked here.
+    texts: tuple[object, ...] = (row.at, row.actor, row.role, row.event, row.body, row.prev_hash, row.hash)
+    number: object = row.seq
+    if type(number) is not int or not 0 < number <= _MAX_SEQ or not all(type(text) is bytes for text in texts):
+        return False
+    return len(row.prev_hash) == HASH_BYTES and len(row.hash) == HASH_BYTES
+
+
+def _content(row: RawEntry) -> _Finding | None:
+    """Check that a well-hashed row says something that this program could have said."""
+    seq = row.seq
+    if not _AT.fullmatch(row.at) or row.role not in _ROLES or not is_id(row.actor.decode("ascii", "replace")):
+        return _Finding(Problem.MALFORMED, seq, f"entry `{seq}` is not an audit entry")
+    try:
+        from_canonical(row.event.decode("ascii", "replace"), row.body)
+    except AuditError as error:
+        problem = Problem.UNKNOWN_EVENT if error.code == "event_unknown" else Problem.MALFORMED
+        return _Finding(problem, seq, f"entry `{seq}`: {error}")
+    return None
