@@ -1,0 +1,229 @@
+"""Policy sets: read from a directory, checked, and known by their hash.
+
+Rules kept here:
+
+* A set is loaded whole or not at all: schema, syntax, strict validation, ids, messages and obligations are all checked.
+* An empty set is refused.  So are templates (`?principal`): every policy must be readable as it stands.
+* Every policy has a unique `@id` and a `@message`; a permit may carry an `@obligation`, a forbid may not.
+* The hash covers the schema and every policy file by name, line endings and trailing white space set aside.
+* Before a set is handed out it is asked a question without facts.  Any answer but a refusal means that the engine did
+  not apply the schema, and then a policy that errs would be skipped in silence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import cedarpy
+
+from clinic.errors import PolicyError
+from clinic.policy.decision import REASONS
+from clinic.policy.obligations import split_annotation
+
+SCHEMA_FILE = "schema.cedarschema"
+_ID = re.compile(r"[a-z][a-z0-9-]{0,62}")
+_ANNOTATIONS = frozenset({"id", "message", "obligation"})
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyInfo:
+    """What is known about one policy without evaluating it."""
+
+    id: str
+    effect: str
+    message: str
+    obligations: tuple[str, ...]
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What Cedar said, word for word: `decision` is Allow, Deny or NoDecision."""
+
+    decision: str
+    policies: tuple[str, ...]
+    errors: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySet:
+    """A checked policy set.  Made by `load` or `from_sources`.
+
+    Attributes:
+        sha256: the hash that names this set in decisions and in the audit log.
+        policies: id -> what is known about it.
+    """
+
+    sha256: str
+    policies: Mapping[str, PolicyInfo]
+    _handle: Any = field(repr=False)
+    _schema: Any = field(repr=False)
+    _seal: str = field(repr=False)
+
+    @classmethod
+    def load(cls, directory: Path) -> PolicySet:
+        """Read `schema.cedarschema` and every `*.cedar` file of `directory`.
+
+        Raises:
+            PolicyError: `policy_invalid`, naming the file and the problem.
+        """
+        schema = _read(directory / SCHEMA_FILE)
+        files = sorted(directory.glob("*.cedar"))
+        return cls.from_sources(schema, [(file.name, _read(file)) for file in files])
+
+    @classmethod
+    def from_sources(cls, schema: str, sources: Sequence[tuple[str, str]]) -> PolicySet:
+        """Check a set that is given as text: the schema, and (file name, text) of each policy file.
+
+        Raises:
+            PolicyError: `policy_invalid`, naming the file and the problem.
+        """
+        parsed_schema = _parse_schema(schema)
+        policies: dict[str, PolicyInfo] = {}
+        for name, text in sources:
+            for info in _inspect(name, text, parsed_schema):
+                if info.id in policies:
+                    raise _invalid(name, f"@id `{info.id}` is already used in `{policies[info.id].file}`")
+                policies[info.id] = info
+        if not any(info.effect == "permit" for info in policies.values()):
+            raise _invalid("*.cedar", "there is no policy that permits anything")
+        handle = _parse(" and ".join(name for name, _ in sources), "\n".join(text for _, text in sources))
+        sha256 = _digest([(SCHEMA_FILE, schema), *sorted(sources)])
+        seal = _seal(handle, parsed_schema, sha256)
+        loaded = cls(sha256, MappingProxyType(policies), handle, parsed_schema, seal)
+        loaded._probe()
+        return loaded
+
+    @property
+    def messages(self) -> dict[str, str]:
+        """What the clinician reads, by reason code: every policy's message and the engine's own reasons."""
+        return REASONS | {name: info.message for name, info in self.policies.items()}
+
+    @property
+    def is_intact(self) -> bool:
+        """Whether policies and schema are still those that were loaded under this hash."""
+        return _seal(self._handle, self._schema, self.sha256) == self._seal
+
+    def evaluate(self, question: Mapping[str, Any], entities: Sequence[dict[str, Any]]) -> Answer:
+        """Ask Cedar, always with the schema applied.  What cannot even be asked is an answer with an error."""
+        try:
+            result = cedarpy.is_authorized(dict(question), self._handle, list(entities), schema=self._schema)
+        except (TypeError, ValueError, KeyError) as exc:
+            return Answer("NoDecision", (), (type(exc).__name__,))
+        diagnostics = result.diagnostics
+        names = diagnostics.id_annotations_by_reason
+        # A reason without an id cannot happen in a checked set; the empty id is unknown to everybody and so denies.
+        policies = {names.get(reason, "") for reason in diagnostics.reasons}
+        return Answer(result.decision.value, tuple(sorted(policies)), tuple(diagnostics.errors))
+
+    def _probe(self) -> None:
+        nobody = {"type": "User", "id": "probe"}
+        question = {
+            "principal": nobody,
+            "action": {"type": "Action", "id": "draft_note"},
+            "resource": {"type": "Encounter", "id": "probe"},
+            "context": {},
+        }
+        answer = self.evaluate(question, [])
+        if answer.decision != "NoDecision" or not answer.errors:
+            raise _invalid(SCHEMA_FILE, "a question without facts was answered: the schema does not demand them")
+
+
+def check(directory: Path) -> PolicySet:
+    """Load the set and return it; the load gate by itself (`clinic policy check`).
+
+    Raises:
+        PolicyError: `policy_invalid`, naming the file and the problem.
+    """
+    return PolicySet.load(directory)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise _invalid(path.name, f"there is no such file in `{path.parent}`") from None
+    except (OSError, UnicodeDecodeError) as exc:
+        raise _invalid(path.name, f"cannot be read: {_one_line(exc)}") from exc
+
+
+def _parse_schema(text: str) -> Any:
+    try:
+        return cedarpy.Schema.from_str(text)
+    except ValueError as exc:
+        raise _invalid(SCHEMA_FILE, _one_line(exc)) from exc
+
+
+def _parse(name: str, text: str) -> Any:
+    try:
+        return cedarpy.PolicySet.from_str(text)
+    except ValueError as exc:
+        raise _invalid(name, _one_line(exc)) from exc
+
+
+def _inspect(name: str, text: str, schema: Any) -> list[PolicyInfo]:
+    tree = _parse(name, text).to_pst()
+    if tree.templates:
+        raise _invalid(name, "templates (`?principal`, `?resource`) are not allowed")
+    infos = [_info(name, policy) for policy in tree.static_policies.values()]
+    result = cedarpy.validate_policies(text, schema)
+    if not result.validation_passed:
+        problem = result.errors[0]
+        policy = result.id_annotations_by_policy_id.get(problem.policy_id, problem.policy_id)
+        raise _invalid(name, f"policy `{policy}`: {_one_line(problem.error)}")
+    return infos
+
+
+def _info(name: str, policy: Any) -> PolicyInfo:
+    annotations: Mapping[str, str] = policy.annotations
+    policy_id = annotations.get("id", "")
+    if not _ID.fullmatch(policy_id):
+        raise _invalid(name, f"{policy.effect} without a proper @id (small letters, digits, hyphens): `{policy_id}`")
+    if not annotations.get("message", "").strip():
+        raise _invalid(name, f"policy `{policy_id}`: there is no @message for the clinician")
+    unknown = sorted(set(annotations) - _ANNOTATIONS)
+    if unknown:
+        raise _invalid(name, f"policy `{policy_id}`: unknown annotation `@{unknown[0]}`")
+    return PolicyInfo(policy_id, policy.effect, annotations["message"], _obligations(name, policy_id, policy), name)
+
+
+def _obligations(name: str, policy_id: str, policy: Any) -> tuple[str, ...]:
+    text = policy.annotations.get("obligation")
+    if text is None:
+        return ()
+    if policy.effect != "permit":
+        raise _invalid(name, f"policy `{policy_id}`: a forbid cannot oblige to anything")
+    try:
+        return split_annotation(text)
+    except PolicyError as exc:
+        raise PolicyError(f"`{name}`: policy `{policy_id}`: {exc}", hint=exc.hint) from exc
+
+
+def _digest(sources: Sequence[tuple[str, str]]) -> str:
+    digest = hashlib.sha256(b"clinic policy set v1\n")
+    for name, text in sources:
+        lines = [line.rstrip() for line in text.replace("\r\n", "\n").split("\n")]
+        body = "\n".join(lines).strip("\n").encode()
+        digest.update(f"{len(name.encode())}:{name}{len(body)}:".encode() + body)
+    return digest.hexdigest()
+
+
+def _seal(handle: Any, schema: Any, sha256: str) -> str:
+    return hashlib.sha256(f"{sha256}\n{handle}\n{schema}".encode()).hexdigest()
+
+
+def _one_line(problem: object) -> str:
+    return " ".join(str(problem).split())[:300]
+
+
+def _invalid(name: str, problem: str) -> PolicyError:
+    return PolicyError(
+        f"`{name}`: {problem}",
+        hint="mend the file and run `clinic policy check`; until then the set that was active before stays active",
+    )
