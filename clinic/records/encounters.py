@@ -1,0 +1,197 @@
+"""Encounters: one consultation or dictation of one patient.
+
+Rules kept here:
+
+* An encounter belongs to its patient for ever; its clear columns hold ids, enums, codes and times, no text.
+* `SIGNED` is set by signing the note, never by `mark`; a signed encounter goes nowhere else.
+* The patient's answer about consent is an audit event, each time that it is given.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import ColumnElement, Select, select
+
+from clinic.audit.events import ConsentRecorded, EncounterOpened
+from clinic.domain import (
+    Actor,
+    Consent,
+    EncounterId,
+    EncounterKind,
+    EncounterState,
+    PatientId,
+    Stage,
+    UserId,
+    new_id,
+)
+from clinic.errors import InputError, RecordError
+from clinic.records.models import EncounterRow, PatientRow
+from clinic.records.work import UnitOfWork
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
+_CODE: Final = re.compile(r"[A-Za-z0-9_.:,-]{1,1024}", re.ASCII)
+_KEEPS_STAGE: Final = frozenset({EncounterState.RUNNING, EncounterState.DENIED, EncounterState.FAILED})
+
+
+@dataclass(frozen=True, slots=True)
+class Encounter:
+    """One encounter."""
+
+    id: EncounterId
+    patient_id: PatientId
+    clinician_id: UserId
+    kind: EncounterKind
+    template: str
+    language: str | None
+    consent: Consent
+    state: EncounterState
+    stage: Stage | None
+    error_code: str | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class Encounters:
+    """The encounters, within one transaction."""
+
+    def __init__(self, work: UnitOfWork) -> None:
+        self._work = work
+
+    def open(
+        self, patient_id: str, *, kind: EncounterKind, template: str, language: str | None, actor: Actor
+    ) -> Encounter:
+        """Begin an encounter; it is the actor's.
+
+        Raises:
+            RecordError: `record_unknown` if there is no such patient.
+            InputError: template or language is not a name.
+        """
+        self._work.require(PatientRow, patient_id, what="patient")
+        now = self._work.now()
+        row = EncounterRow(
+            id=new_id(),
+            patient_id=patient_id,
+            clinician_id=actor.user_id,
+            kind=EncounterKind(kind).value,
+            template=_name("template", template),
+            language=_name("language", language) if language else None,
+            consent=Consent.NOT_RECORDED.value,
+            state=EncounterState.OPEN.value,
+            created_at=now,
+            updated_at=now,
+        )
+        self._work.add(row)
+        pseudonym = self._work.pseudonym(patient_id)
+        event = EncounterOpened(encounter=row.id, patient=pseudonym, kind=row.kind, template=template)
+        self._work.append(event, actor=actor)
+        return _encounter(row)
+
+    def get(self, encounter_id: str) -> Encounter:
+        """Return an encounter; `record_unknown` if there is none."""
+        return _encounter(self._require(encounter_id))
+
+    def for_patient(self, patient_id: str) -> tuple[Encounter, ...]:
+        """Return a patient's encounters, newest first."""
+        self._work.require(PatientRow, patient_id, what="patient")
+        return self._find(_newest(EncounterRow.patient_id == patient_id))
+
+    def recent(self, limit: int, clinician_id: str | None = None) -> tuple[Encounter, ...]:
+        """Return the newest encounters, of one clinician if named."""
+        conditions = [] if clinician_id is None else [EncounterRow.clinician_id == clinician_id]
+        return self._find(_newest(*conditions).limit(limit))
+
+    def unfinished(self) -> tuple[Encounter, ...]:
+        """Return the encounters that a job has still to finish, oldest first."""
+        states = (EncounterState.QUEUED.value, EncounterState.RUNNING.value)
+        oldest = select(EncounterRow).where(EncounterRow.state.in_(states)).order_by(EncounterRow.created_at)
+        return self._find(oldest)
+
+    def record_consent(self, encounter_id: str, consent: Consent, actor: Actor) -> Encounter:
+        """Record the patient's answer."""
+        row = self._require(encounter_id)
+        row.consent = Consent(consent).value
+        row.updated_at = self._work.now()
+        pseudonym = self._work.pseudonym(row.patient_id)
+        self._work.append(ConsentRecorded(encounter=row.id, patient=pseudonym, consent=row.consent), actor=actor)
+        return _encounter(row)
+
+    def mark(
+        self,
+        encounter_id: str,
+        *,
+        state: EncounterState | None = None,
+        stage: Stage | None = None,
+        error_code: str | None = None,
+    ) -> Encounter:
+        """Say where an encounter stands; None leaves a field as it is.
+
+        A new state clears the error code unless one is given, and the stage where it has no meaning.
+
+        Raises:
+            RecordError: `note_locked` if the note is signed.
+        """
+        row = self._require(encounter_id)
+        if row.state == EncounterState.SIGNED.value and state is not EncounterState.SIGNED:
+            raise RecordError("this encounter is signed", code="note_locked", hint="add an addendum instead")
+        if state is not None:
+            self._set_state(row, state)
+        if stage is not None:
+            row.stage = Stage(stage).value
+        if error_code is not None:
+            row.error_code = _code(error_code)
+        row.updated_at = self._work.now()
+        self._work.session.flush()
+        return _encounter(row)
+
+    def _set_state(self, row: EncounterRow, state: EncounterState) -> None:
+        if state is EncounterState.SIGNED and row.state != state.value:
+            raise RuntimeError("an encounter becomes signed by signing its note")
+        row.state = EncounterState(state).value
+        row.error_code = None
+        if state not in _KEEPS_STAGE:
+            row.stage = None
+
+    def _require(self, encounter_id: str) -> EncounterRow:
+        return self._work.require(EncounterRow, encounter_id, what="encounter")
+
+    def _find(self, query: Select[EncounterRow]) -> tuple[Encounter, ...]:
+        return tuple(_encounter(row) for row in self._work.session.scalars(query))
+
+
+def _newest(*conditions: ColumnElement[bool]) -> Select[EncounterRow]:
+    newest = (EncounterRow.created_at.desc(), EncounterRow.id)
+    return select(EncounterRow).where(*conditions).order_by(*newest)
+
+
+def _encounter(row: EncounterRow) -> Encounter:
+    return Encounter(
+        id=EncounterId(row.id),
+        patient_id=PatientId(row.patient_id),
+        clinician_id=UserId(row.clinician_id),
+        kind=EncounterKind(row.kind),
+        template=row.template,
+        language=row.language,
+        consent=Consent(row.consent),
+        state=EncounterState(row.state),
+        stage=None if row.stage is None else Stage(row.stage),
+        error_code=row.error_code,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )
+
+
+def _name(field: str, value: str) -> str:
+    if _NAME.fullmatch(value) is None:
+        raise InputError(f"the {field} is not a name", hint="letters, digits, - _ and . only")
+    return value
+
+
+def _code(value: str) -> str:
+    # INVARIANT: what goes into the clear column is a code, so no patient text can enter by an error message.
+    if _CODE.fullmatch(value) is None:
+        raise ValueError("an error code holds letters, digits and _ . : , - only")
+    return value

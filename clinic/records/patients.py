@@ -1,0 +1,197 @@
+"""Patients.
+
+Rules kept here:
+
+* Everything about a patient is one sealed value under the patient's own key; the row holds nothing else to read.
+* Seeing a patient or the list of patients is an audit event; the audit log knows patients by pseudonym only.
+* Record numbers are unique after normalising: found through the blind index, decided after opening.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Final
+
+from pydantic import TypeAdapter
+from sqlalchemy import select
+
+from clinic.audit.events import PatientCreated, PatientsListed, PatientUpdated, PatientViewed
+from clinic.domain import Actor, PatientId, new_id
+from clinic.errors import InputError, RecordError
+from clinic.records.blind_index import normalise
+from clinic.records.models import PatientRow
+from clinic.records.sealed import Place
+from clinic.records.work import UnitOfWork
+
+_NAME_LENGTH: Final = 200
+_SHORT_LENGTH: Final = 64
+_EARLIEST: Final = date(1875, 1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class PatientData:
+    """What is known about a patient.  Blanks are trimmed; its repr shows nothing of it."""
+
+    name: str = field(repr=False)
+    date_of_birth: date | None = field(default=None, repr=False)
+    sex: str | None = field(default=None, repr=False)
+    record_number: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        """Trim and check.
+
+        Raises:
+            InputError: `input_invalid`, naming the field and never its value.
+        """
+        object.__setattr__(self, "name", _text("name", self.name, _NAME_LENGTH))
+        for name in ("sex", "record_number"):
+            value: str | None = getattr(self, name)
+            object.__setattr__(self, name, _text(name, value, _SHORT_LENGTH) if value and value.strip() else None)
+        if self.record_number is not None and not normalise(self.record_number):
+            raise InputError("the record number holds no letter or digit", hint="leave it empty if there is none")
+        if self.date_of_birth is not None and self.date_of_birth < _EARLIEST:
+            raise InputError("the date of birth is too long ago", hint="check the year")
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """A patient."""
+
+    id: PatientId
+    data: PatientData
+    created_at: datetime
+
+
+_DATA: Final = TypeAdapter(PatientData)
+
+
+class Patients:
+    """The patients, within one transaction."""
+
+    def __init__(self, work: UnitOfWork) -> None:
+        self._work = work
+
+    def create(self, data: PatientData, actor: Actor) -> Patient:
+        """Add a patient with a key of their own.
+
+        Raises:
+            RecordError: `record_conflict` if another patient has this record number.
+            InputError: the date of birth lies in the future.
+        """
+        self._check(data, patient_id=None)
+        now = self._work.now()
+        row = PatientRow(id=new_id(), row_version=1, created_at=now, updated_at=now)
+        row.wrapped_dek = self._work.vault.enrol(row.id)
+        self._fill(row, data)
+        self._work.add(row)
+        self._work.append(PatientCreated(patient=self._work.pseudonym(row.id)), actor=actor)
+        return self._patient(row)
+
+    def get(self, patient_id: str, actor: Actor) -> Patient:
+        """Return a patient to somebody who looks at them (audited)."""
+        patient = self._patient(self._require(patient_id))
+        self._work.append(PatientViewed(patient=self._work.pseudonym(patient_id)), actor=actor)
+        return patient
+
+    def data(self, patient_id: str) -> PatientData:
+        """Return a patient's data to the program itself (redaction, headings of a page that is audited otherwise)."""
+        return self._patient(self._require(patient_id)).data
+
+    def list(self, actor: Actor) -> tuple[Patient, ...]:
+        """Return all patients in the order of their names (audited)."""
+        return self._listed(self._all(), actor)
+
+    def search(self, text: str, actor: Actor) -> tuple[Patient, ...]:
+        """Return the patient with this record number; if there is none, those whose data hold every word (audited)."""
+        found = self._with_record_number(text)
+        if not found:
+            words = _fold(text).split()
+            found = [patient for patient in self._all() if words and _holds(patient.data, words)]
+        return self._listed(found, actor)
+
+    def update(self, patient_id: str, data: PatientData, actor: Actor) -> Patient:
+        """Replace a patient's data.
+
+        Raises:
+            RecordError: `record_unknown`, or `record_conflict` if another patient has this record number.
+        """
+        row = self._require(patient_id)
+        self._check(data, patient_id=patient_id)
+        row.row_version += 1
+        row.updated_at = self._work.now()
+        self._fill(row, data)
+        self._work.append(PatientUpdated(patient=self._work.pseudonym(patient_id)), actor=actor)
+        return self._patient(row)
+
+    def rewrap(self) -> int:
+        """Wrap every patient's key under the active key version; may be repeated.  Returns how many there are."""
+        rows = self._work.session.scalars(select(PatientRow)).all()
+        for row in rows:
+            row.wrapped_dek = self._work.vault.rewrap(row.id, row.wrapped_dek)
+        return len(rows)
+
+    def _fill(self, row: PatientRow, data: PatientData) -> None:
+        row.data = self._work.vault.seal_json(PatientRow.data, _DATA.dump_python(data, mode="json"), _place(row))
+        number = data.record_number
+        row.record_number_index = None if number is None else self._work.record_number_index().bucket(number)
+
+    def _check(self, data: PatientData, *, patient_id: str | None) -> None:
+        if data.date_of_birth is not None and data.date_of_birth > self._work.now().date():
+            raise InputError("the date of birth lies in the future", hint="check the year")
+        if data.record_number is None:
+            return
+        if any(other.id != patient_id for other in self._with_record_number(data.record_number)):
+            raise RecordError(
+                "another patient has this record number",
+                code="record_conflict",
+                hint="search for the number: the patient may be here already",
+            )
+
+    def _with_record_number(self, value: str) -> Sequence[Patient]:
+        wanted = normalise(value)
+        if not wanted:
+            return ()
+        bucket = self._work.record_number_index().bucket(wanted)
+        rows = self._work.session.scalars(select(PatientRow).where(PatientRow.record_number_index == bucket))
+        patients = (self._patient(row) for row in rows)
+        return [patient for patient in patients if normalise(patient.data.record_number or "") == wanted]
+
+    def _all(self) -> Sequence[Patient]:
+        return [self._patient(row) for row in self._work.session.scalars(select(PatientRow))]
+
+    def _listed(self, patients: Sequence[Patient], actor: Actor) -> tuple[Patient, ...]:
+        self._work.append(PatientsListed(count=len(patients)), actor=actor)
+        return tuple(sorted(patients, key=lambda patient: (_fold(patient.data.name), patient.id)))
+
+    def _require(self, patient_id: str) -> PatientRow:
+        return self._work.require(PatientRow, patient_id, what="patient")
+
+    def _patient(self, row: PatientRow) -> Patient:
+        data = self._work.vault.open_json(PatientRow.data, row.data, _place(row), _DATA)
+        return Patient(id=PatientId(row.id), data=data, created_at=row.created_at)
+
+
+def _place(row: PatientRow) -> Place:
+    return Place(row.id, row.id, row.row_version)
+
+
+def _holds(data: PatientData, words: Sequence[str]) -> bool:
+    born = data.date_of_birth.isoformat() if data.date_of_birth else ""
+    text = _fold(f"{data.name} {data.record_number or ''} {born}")
+    return all(word in text for word in words)
+
+
+def _fold(text: str) -> str:
+    """Without case and accents, so that `jose` finds `José`."""
+    decomposed = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(character for character in decomposed if not unicodedata.combining(character))
+
+
+def _text(name: str, value: str, longest: int) -> str:
+    trimmed = " ".join(unicodedata.normalize("NFC", value).split())
+    if not 1 <= len(trimmed) <= longest or any(unicodedata.category(c) in {"Cc", "Cs"} for c in trimmed):
+        raise InputError(f"the field `{name}` cannot be used", hint=f"1 to {longest} characters, no control characters")
+    return trimmed

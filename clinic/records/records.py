@@ -1,0 +1,126 @@
+"""Records: the encrypted store of everything that the clinic keeps, with its audit log in the same file.
+
+Rules kept here:
+
+* Work happens in transactions: `write()` commits all of it or nothing, audit events included; `read()` sees one state.
+* Repositories take and return frozen values, never rows; patient data is sealed on its way in, opened on its way out.
+* Reading what must be audited (a patient, the list of patients) needs `write()`.
+* An acknowledgement is given after the `with` block, never inside: only then is the commit durable.
+
+Example::
+
+    with records.write() as tx:
+        patient = tx.patients.create(PatientData(name="Ada"), actor=actor)
+        encounter = tx.encounters.open(patient.id, kind=kind, template="soap", language="en", actor=actor)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from argon2 import PasswordHasher
+from sqlalchemy import Connection, Engine
+
+from clinic.audit.events import AuditEvent
+from clinic.audit.log import AuditLog, Entry
+from clinic.crypto.keys import Keyring, Purpose
+from clinic.domain import Actor, Clock, utc_now
+from clinic.records import login
+from clinic.records.encounters import Encounters
+from clinic.records.engine import read_transaction, write_transaction
+from clinic.records.generations import Generations
+from clinic.records.notes import Notes
+from clinic.records.patients import Patients
+from clinic.records.recordings import Recordings
+from clinic.records.sweep import Finding, sweep
+from clinic.records.transcripts import Transcripts
+from clinic.records.users import User, Users
+from clinic.records.work import Parts, UnitOfWork
+
+
+class Transaction:
+    """The repositories of one transaction."""
+
+    def __init__(self, work: UnitOfWork) -> None:
+        self._work = work
+        self.users = Users(work)
+        self.patients = Patients(work)
+        self.encounters = Encounters(work)
+        self.recordings = Recordings(work)
+        self.transcripts = Transcripts(work)
+        self.generations = Generations(work)
+        self.notes = Notes(work)
+
+    def append(self, event: AuditEvent, *, actor: Actor) -> Entry:
+        """Append an audit event in this transaction; it is committed with everything else or not at all."""
+        return self._work.append(event, actor=actor)
+
+
+class Records:
+    """The store of one data folder, unlocked.
+
+    Args:
+        engine: from `open_engine`, its schema current (`migrate.check_current`).
+        keyring: the clinic's keys.
+        clock: the present time.
+        hasher: how passwords are hashed; tests pass a cheap one.
+    """
+
+    def __init__(
+        self, engine: Engine, *, keyring: Keyring, clock: Clock = utc_now, hasher: PasswordHasher | None = None
+    ) -> None:
+        self._engine = engine
+        self.audit = AuditLog(
+            lambda: write_transaction(engine),
+            pseudonym_key=keyring.derive(Purpose.AUDIT_PSEUDONYM),
+            signing_seed=keyring.derive(Purpose.AUDIT_SIGNING),
+            clock=clock,
+            read=lambda: read_transaction(engine),
+            path=Path(engine.url.database or ""),
+        )
+        self._parts = Parts(keyring=keyring, audit=self.audit, clock=clock, hasher=hasher or PasswordHasher())
+
+    def __repr__(self) -> str:
+        """Name the file only."""
+        return f"Records({self._engine.url.database!r})"
+
+    @contextmanager
+    def write(self) -> Iterator[Transaction]:
+        """Yield a transaction that is committed at the end of the block, or rolled back by any exception."""
+        with self._write() as work:
+            yield Transaction(work)
+
+    @contextmanager
+    def read(self) -> Iterator[Transaction]:
+        """Yield a transaction that cannot write."""
+        with read_transaction(self._engine) as connection, self._work(connection, writable=False) as work:
+            yield Transaction(work)
+
+    def authenticate(self, username: str, password: str) -> User:
+        """Return the account if name and password fit; its own transactions, so that a refusal is committed too.
+
+        Raises:
+            AuthenticationError: `login_failed`, or `login_locked` while too many failures are recent.
+        """
+        return login.authenticate(self._write, username, password, hasher=self._parts.hasher)
+
+    def sweep(self, *, deep: bool = False) -> tuple[Finding, ...]:
+        """Compare the whole database with the audit log, and open what is sealed; audio too if `deep`."""
+        with read_transaction(self._engine) as connection, self._work(connection, writable=False) as work:
+            return sweep(work, self.audit, deep=deep)
+
+    @contextmanager
+    def _write(self) -> Iterator[UnitOfWork]:
+        with write_transaction(self._engine) as connection, self._work(connection, writable=True) as work:
+            yield work
+
+    @contextmanager
+    def _work(self, connection: Connection, *, writable: bool) -> Iterator[UnitOfWork]:
+        work = UnitOfWork(connection, self._parts, writable=writable)
+        try:
+            yield work
+            work.finish()
+        finally:
+            work.close()

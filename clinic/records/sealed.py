@@ -1,0 +1,157 @@
+"""Sealed columns: the one way by which patient data enters and leaves the database.
+
+Rules kept here:
+
+* A sealed column takes `Sealed` values and nothing else; only `Vault.seal` makes them.  A plain string or plain bytes
+  is refused by the type checker first and by the column at run time.
+* The context (table, column, row, patient, row version) comes from the mapped column itself and from a `Place`, so a
+  blob that is moved to another row, column, patient or version does not open.
+* Each patient has a key of their own; it exists unwrapped only inside the vault of one transaction.
+* Staff data (password hashes, display names) is sealed in the same way under the staff key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import LargeBinary
+from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import QueryableAttribute
+from sqlalchemy.types import TypeDecorator
+
+from clinic.crypto.envelope import FieldContext, open_sealed, seal
+from clinic.crypto.keys import Keyring, Purpose
+from clinic.domain import canonical_json
+from clinic.errors import DecryptionError
+
+T = TypeVar("T")
+
+STAFF: Final = "staff"
+"""Owner of sealed data that belongs to no patient; no patient id looks like this."""
+
+DEK_VERSION: Final = 1
+"""Generation of a patient's data key, written into every blob; re-keying a patient would raise it."""
+
+
+class Sealed(bytes):
+    """Ciphertext on its way to or from a sealed column."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        """Say the size only."""
+        return f"Sealed({len(self)} bytes)"
+
+
+class SealedType(TypeDecorator[Sealed]):
+    """A BLOB that accepts nothing but `Sealed`."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def process_bind_param(self, value: Sealed | None, dialect: Dialect) -> bytes | None:
+        """Refuse anything that did not come out of the vault."""
+        del dialect
+        if value is not None and not isinstance(value, Sealed):
+            raise TypeError("a sealed column takes only what Vault.seal returned")
+        return value
+
+    def process_result_value(self, value: bytes | None, dialect: Dialect) -> Sealed | None:
+        """Mark what comes back as ciphertext."""
+        del dialect
+        return None if value is None else Sealed(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a value lives: whose it is, in which row, in which version of that row."""
+
+    patient_id: str
+    row_id: str
+    row_version: int = 1
+
+
+class Vault:
+    """Seals and opens the fields of one transaction.  `wrapped_key` looks up a patient's wrapped key."""
+
+    def __init__(self, keyring: Keyring, *, wrapped_key: Callable[[str], bytes]) -> None:
+        self._keyring = keyring
+        self._wrapped_key = wrapped_key
+        self._keys: dict[str, bytes] = {}
+
+    def __repr__(self) -> str:
+        """Show no key."""
+        return "Vault()"
+
+    def enrol(self, patient_id: str) -> bytes:
+        """Make the data key of a new patient and return it wrapped."""
+        key, wrapped = self._keyring.new_dek(patient_id)
+        self._keys[patient_id] = key
+        return wrapped
+
+    def rewrap(self, patient_id: str, wrapped: bytes) -> bytes:
+        """Return the same data key wrapped under the active key version."""
+        return self._keyring.rewrap_dek(patient_id, wrapped)
+
+    def seal(self, column: QueryableAttribute[Any], plaintext: bytes, place: Place) -> Sealed:
+        """Encrypt `plaintext` for exactly this column and place."""
+        key = self._key(place.patient_id)
+        return Sealed(seal(key, plaintext, _context(column, place), key_id=DEK_VERSION))
+
+    def open(self, column: QueryableAttribute[Any], blob: bytes, place: Place) -> bytes:
+        """Decrypt what was sealed for exactly this column and place; `DecryptionError` otherwise."""
+        return open_sealed(self._key(place.patient_id), blob, _context(column, place))
+
+    def seal_json(self, column: QueryableAttribute[Any], value: Any, place: Place) -> Sealed:
+        """Seal a JSON value (canonical form)."""
+        return self.seal(column, canonical_json(value), place)
+
+    def open_json(self, column: QueryableAttribute[Any], blob: bytes, place: Place, adapter: TypeAdapter[T]) -> T:
+        """Open a JSON value and validate it against `adapter`."""
+        plaintext = self.open(column, blob, place)
+        try:
+            return adapter.validate_json(plaintext)
+        except ValidationError:  # its message quotes the value: cut it off
+            raise DecryptionError(
+                f"sealed `{_name(column)}` holds an unknown shape",
+                hint="the record was written by another version; run `clinic doctor`",
+            ) from None
+
+    def close(self) -> None:
+        """Drop the unwrapped keys."""
+        self._keys.clear()
+
+    def _key(self, owner: str) -> bytes:
+        key = self._keys.get(owner)
+        if key is None:
+            if owner == STAFF:
+                key = self._keyring.derive(Purpose.STAFF)
+            else:
+                key = self._keyring.unwrap_dek(owner, self._wrapped_key(owner))
+            self._keys[owner] = key
+        return key
+
+
+def _context(column: QueryableAttribute[Any], place: Place) -> FieldContext:
+    table, name = _address(column)
+    return FieldContext(
+        table=table,
+        column=name,
+        row_id=place.row_id,
+        patient_id=place.patient_id,
+        row_version=place.row_version,
+    )
+
+
+def _address(column: QueryableAttribute[Any]) -> tuple[str, str]:
+    mapped = column.property.columns[0]
+    if not isinstance(mapped.type, SealedType):
+        raise TypeError(f"column {mapped} is not a sealed column")
+    return mapped.table.name, mapped.name
+
+
+def _name(column: QueryableAttribute[Any]) -> str:
+    return ".".join(_address(column))

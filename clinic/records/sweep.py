@@ -1,0 +1,342 @@
+"""The sweep: does the database still hold what the audit log says was written, and does all of it open?
+
+Rules kept here:
+
+* A seal shows that a value is genuine and in its place, not that it is the newest: a whole old row put back opens.  The
+  log shows it, because every version of a note, transcript, recording and patient left an entry.
+* Clear columns that decide something (role, consent, whose encounter it is) are held against the log too.
+* It compares both ways: what the log names must be there, and what is there the log must name.
+* Every sealed value is opened; one that does not open is a finding, never the end of the sweep.  Audio only if `deep`.
+* It sees one state of the database and changes nothing.  Verify the log itself first (`AuditLog.verify`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final
+
+from pydantic import TypeAdapter
+from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy.exc import InvalidRequestError
+
+from clinic.audit import events
+from clinic.audit.entry import Entry
+from clinic.audit.log import AuditLog
+from clinic.audit.tables import audit_entries
+from clinic.domain import Completion, Consent, EncounterState
+from clinic.errors import DecryptionError, RecordError
+from clinic.records.generations import GenerationState
+from clinic.records.models import (
+    AddendumRow,
+    EncounterRow,
+    GenerationRow,
+    NoteRow,
+    NoteVersionRow,
+    PatientRow,
+    RecordingChunkRow,
+    RecordingRow,
+    TranscriptRow,
+    UserRow,
+)
+from clinic.records.notes import Notes
+from clinic.records.patients import Patients
+from clinic.records.recordings import Recordings
+from clinic.records.sealed import Place
+from clinic.records.transcripts import Transcripts
+from clinic.records.users import Users
+from clinic.records.work import UnitOfWork
+
+Fact = tuple[str, ...]
+"""What was written, as a tuple that both sides can be compared by; the first two items are kind and id."""
+
+_COMPLETION: Final = TypeAdapter(Completion)
+# What a row can do that somebody changed by hand: not open, point nowhere, hold no such role or no time, not be there.
+_UNREADABLE: Final = (DecryptionError, RecordError, ValueError, TypeError, InvalidRequestError)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A record and the log do not agree.
+
+    Attributes:
+        problem: `missing` from the database, `unrecorded` in the log, or `unreadable`: a sealed value does not open.
+        kind: what it is.
+        id: which one; a patient by the pseudonym that the log uses.
+    """
+
+    problem: str
+    kind: str
+    id: str
+
+
+def sweep(work: UnitOfWork, audit: AuditLog, *, deep: bool = False) -> tuple[Finding, ...]:
+    """Return every disagreement between log and database, in a stable order.
+
+    Args:
+        work: a unit of work; its first query fixes the state of the database that is looked at.
+        audit: the log of the same database.
+        deep: open every chunk of every completed recording as well.
+    """
+    # The log only grows: up to the last entry of this state it is the log of this state, whoever writes meanwhile.
+    last = work.session.scalar(select(func.max(audit_entries.c.seq)))
+    log = _read(audit.entries(last=last or 0))
+    logged, stored = log.all_facts(), _stored(work, log)
+    found = {Finding("missing", fact[0], fact[1]) for fact in logged - stored}
+    found |= {Finding("unrecorded", fact[0], fact[1]) for fact in stored - logged}
+    found.update(_unreadable(work, deep=deep))
+    return tuple(sorted(found, key=lambda finding: (finding.kind, finding.id, finding.problem)))
+
+
+# --- what the log says ------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Log:
+    """The log's side: facts that stay, numbers that grow, and what changes, of which the last word counts."""
+
+    facts: set[Fact] = field(default_factory=set)
+    counts: Counter[Fact] = field(default_factory=Counter)
+    latest: dict[Fact, Fact] = field(default_factory=dict)
+    released: dict[Fact, Fact] = field(default_factory=dict)
+
+    def all_facts(self) -> set[Fact]:
+        """Return everything in the form in which the database is asked for it."""
+        counted = {(*key, str(count)) for key, count in self.counts.items()}
+        changing = {(*key, *value) for key, value in {**self.released, **self.latest}.items()}
+        return self.facts | counted | changing
+
+    def names_transcript_of(self, encounter: str) -> bool:
+        """Whether any transcript of the encounter is in the log."""
+        key = ("newest_transcript", encounter)
+        return key in self.latest or key in self.released
+
+
+def _read(entries: Iterable[Entry]) -> _Log:
+    log = _Log()
+    for entry in entries:
+        event = events.from_canonical(entry.event, entry.body)
+        for about in (_accounts, _encounters, _speech, _generations, _notes):
+            about(log, event, entry.actor)
+    return log
+
+
+def _accounts(log: _Log, event: events.AuditEvent, _actor: str) -> None:
+    match event:
+        case events.UserCreated():
+            log.facts.add(("user", event.user_id, event.role))
+            log.counts["sessions", event.user_id] += 1
+        case events.UserDisabled():
+            log.facts.add(("user_disabled", event.user_id))
+            log.counts["sessions", event.user_id] += 1
+        case events.UserEnabled():
+            log.facts.discard(("user_disabled", event.user_id))
+        case events.PasswordReset():
+            log.counts["sessions", event.user_id] += 1
+        case events.PatientCreated() | events.PatientUpdated():
+            log.counts["patient", event.patient] += 1
+        case _:
+            pass
+
+
+def _encounters(log: _Log, event: events.AuditEvent, actor: str) -> None:
+    match event:
+        case events.EncounterOpened():
+            log.facts.add(("encounter", event.encounter, event.patient, actor, event.kind, event.template))
+            log.latest["consent", event.encounter] = (Consent.NOT_RECORDED.value,)
+        case events.ConsentRecorded():
+            log.latest["consent", event.encounter] = (event.consent,)
+        case _:
+            pass
+
+
+def _speech(log: _Log, event: events.AuditEvent, _actor: str) -> None:
+    match event:
+        case events.RecordingStarted():
+            log.facts.add(("recording_started", event.recording, event.encounter))
+        case events.RecordingCompleted():
+            size, chunks = str(event.size), str(event.chunks)
+            log.facts.add(("recording", event.recording, event.encounter, chunks, size, event.sha256))
+        case events.TranscriptionCompleted():
+            log.facts.add(("transcript", event.encounter, event.transcript_sha256))
+            log.latest["newest_transcript", event.encounter] = (event.transcript_sha256,)
+        case events.TextSubmitted():
+            log.facts.add(("transcript", event.encounter, event.sha256))
+            log.latest["newest_transcript", event.encounter] = (event.sha256,)
+        case _:
+            pass
+
+
+def _generations(log: _Log, event: events.AuditEvent, _actor: str) -> None:
+    if isinstance(event, events.GenerationAuthorized | events.GenerationDenied):
+        # A transcript that the command line was given has no entry of its own: the decisions over it name it.
+        log.facts.add(("transcript", event.encounter, event.transcript_sha256))
+        log.released["newest_transcript", event.encounter] = (event.transcript_sha256,)
+    match event:
+        case events.GenerationAuthorized():
+            of_prompt = (event.prompt_sha256, event.model, event.model_sha256, event.template_sha256)
+            log.facts.add(("generation", event.generation, event.encounter, event.patient, *of_prompt))
+            log.latest["generation_end", event.generation] = (GenerationState.BEGUN.value, "")
+        case events.GenerationCompleted():
+            log.latest["generation_end", event.generation] = (GenerationState.COMPLETED.value, event.output_sha256)
+        case events.GenerationFailed():
+            log.latest["generation_end", event.generation] = (GenerationState.FAILED.value, event.code)
+        case events.GenerationInterrupted():
+            log.latest["generation_end", event.generation] = (GenerationState.INTERRUPTED.value, "")
+        case _:
+            pass
+
+
+def _notes(log: _Log, event: events.AuditEvent, actor: str) -> None:
+    match event:
+        case events.NoteDrafted() | events.NoteEdited():
+            log.facts.add(("note_version", event.note, str(event.version), event.content_sha256, actor))
+        case events.NoteSigned():
+            log.facts.add(("signature", event.note, str(event.version)))
+            log.facts.add(("signed_encounter", event.encounter))
+        case events.NoteAmended():
+            log.facts.add(("addendum", event.note, event.addendum, event.content_sha256, actor))
+        case _:
+            pass
+
+
+# --- what the database holds ------------------------------------------------------------------------
+
+
+def _stored(work: UnitOfWork, log: _Log) -> set[Fact]:
+    facts: set[Fact] = {(kind, *map(str, row)) for kind, query in _queries() for row in work.session.execute(query)}
+    return facts | _of_patients(work) | _of_generations(work) | _of_transcripts(work, log)
+
+
+def _queries() -> Iterator[tuple[str, Select[*tuple[Any, ...]]]]:
+    """Yield what can be compared as it stands in clear columns: the kind, and the query for the rest of the fact."""
+    yield "user", select(UserRow.id, UserRow.role)
+    yield "user_disabled", select(UserRow.id).where(UserRow.disabled_at.is_not(None))
+    yield "sessions", select(UserRow.id, UserRow.session_epoch)
+    yield "consent", select(EncounterRow.id, EncounterRow.consent)
+    yield "signed_encounter", select(EncounterRow.id).where(EncounterRow.state == EncounterState.SIGNED.value)
+    yield "recording_started", select(RecordingRow.id, RecordingRow.encounter_id)
+    there = RecordingChunkRow.recording_id == RecordingRow.id
+    size = select(func.coalesce(func.sum(RecordingChunkRow.size), 0)).where(there).scalar_subquery()
+    recording = (RecordingRow.id, RecordingRow.encounter_id, RecordingRow.chunks, size, RecordingRow.sha256)
+    yield "recording", select(*recording).where(_completed())
+    yield "signature", select(NoteRow.id, NoteRow.signed_version).where(NoteRow.signed_version.is_not(None))
+    version = (NoteVersionRow.note_id, NoteVersionRow.version, NoteVersionRow.content_sha256, NoteVersionRow.author_id)
+    yield "note_version", select(*version)
+    yield "addendum", select(AddendumRow.note_id, AddendumRow.id, AddendumRow.content_sha256, AddendumRow.author_id)
+
+
+def _of_patients(work: UnitOfWork) -> set[Fact]:
+    """Patients and encounters: the log knows the patient by pseudonym."""
+    patients = work.session.execute(select(PatientRow.id, PatientRow.row_version))
+    facts: set[Fact] = {("patient", work.pseudonym(row.id), str(row.row_version)) for row in patients}
+    columns = (EncounterRow.id, EncounterRow.patient_id, EncounterRow.clinician_id)
+    for row in work.session.execute(select(*columns, EncounterRow.kind, EncounterRow.template)):
+        facts.add(("encounter", row.id, work.pseudonym(row.patient_id), row.clinician_id, row.kind, row.template))
+    return facts
+
+
+def _of_generations(work: UnitOfWork) -> set[Fact]:
+    released = (
+        GenerationRow.prompt_sha256,
+        GenerationRow.model,
+        GenerationRow.model_sha256,
+        GenerationRow.template_sha256,
+    )
+    columns = select(GenerationRow.id, GenerationRow.encounter_id, GenerationRow.patient_id, *released)
+    facts: set[Fact] = set()
+    for generation, encounter, patient, *of_prompt in work.session.execute(columns):
+        facts.add(("generation", generation, encounter, work.pseudonym(patient), *of_prompt))
+    for row in work.session.execute(select(GenerationRow.id, GenerationRow.state, GenerationRow.error_code)).all():
+        answered = row.state == GenerationState.COMPLETED.value
+        end = _answer(work, row.id) if answered else row.error_code
+        facts.add(("generation_end", row.id, row.state, end or ""))
+    return facts
+
+
+def _answer(work: UnitOfWork, generation_id: str) -> str | None:
+    """Return the digest of a stored answer, None if there is none or it does not open (`_unreadable` reports that)."""
+    try:
+        return _open_answer(work, generation_id)
+    except _UNREADABLE:
+        return None
+
+
+def _of_transcripts(work: UnitOfWork, log: _Log) -> set[Fact]:
+    """Transcripts in order of their versions, so that the last one stays as the newest.
+
+    One that came from the command line is not in the log before the policy decides: without any entry it is no finding.
+    """
+    query = select(TranscriptRow.encounter_id, TranscriptRow.sha256).order_by(TranscriptRow.version)
+    rows = [row for row in work.session.execute(query) if log.names_transcript_of(row[0])]
+    newest = {("newest_transcript", encounter, digest) for encounter, digest in dict(rows).items()}
+    return newest | {("transcript", encounter, digest) for encounter, digest in rows}
+
+
+# --- opening ----------------------------------------------------------------------------------------
+
+
+def _unreadable(work: UnitOfWork, *, deep: bool) -> Iterator[Finding]:
+    """Open every sealed value, each row by itself, and yield those that do not open."""
+    openers: list[tuple[str, Select[str], Callable[[UnitOfWork, str], object]]] = [
+        ("user", select(UserRow.id), _open_user),
+        ("patient", select(PatientRow.id), lambda work, row_id: Patients(work).data(row_id)),
+        ("transcript", select(TranscriptRow.encounter_id).distinct(), _open_transcripts),
+        ("generation", select(GenerationRow.id), _open_answer),
+        ("note", select(NoteRow.encounter_id), _open_note),
+    ]
+    if deep:
+        openers.append(("recording", select(RecordingRow.id).where(_completed()), _open_recording))
+    for kind, query, opener in openers:
+        for row_id in work.session.scalars(query).all():
+            if not _opens(partial(opener, work, row_id)):
+                yield Finding("unreadable", kind, work.pseudonym(row_id) if kind == "patient" else row_id)
+
+
+def _opens(opener: Callable[[], object]) -> bool:
+    try:
+        opener()
+    except _UNREADABLE:
+        return False
+    return True
+
+
+def _open_user(work: UnitOfWork, user_id: str) -> None:
+    users = Users(work)
+    users.get(user_id)
+    users.password_hash(user_id)
+
+
+def _open_transcripts(work: UnitOfWork, encounter_id: str) -> None:
+    Transcripts(work).check_all(encounter_id)
+
+
+def _open_answer(work: UnitOfWork, generation_id: str) -> str | None:
+    columns = select(GenerationRow.completion, GenerationRow.encounter_id, GenerationRow.patient_id)
+    row = work.session.execute(columns.where(GenerationRow.id == generation_id)).one()
+    if row.completion is None:
+        return None
+    place = Place(row.patient_id, f"{row.encounter_id}/{generation_id}")
+    return work.vault.open_json(GenerationRow.completion, row.completion, place, _COMPLETION).sha256
+
+
+def _open_note(work: UnitOfWork, encounter_id: str) -> None:
+    notes = Notes(work)
+    notes.get(encounter_id)
+    notes.history(encounter_id)
+
+
+def _open_recording(work: UnitOfWork, recording_id: str) -> None:
+    digest = hashlib.sha256()
+    for chunk in Recordings(work).chunks(recording_id):
+        digest.update(chunk)
+    stored = work.session.scalar(select(RecordingRow.sha256).where(RecordingRow.id == recording_id))
+    if digest.hexdigest() != stored:
+        raise DecryptionError("a recording does not match its digest", hint="restore from a backup")
+
+
+def _completed() -> ColumnElement[bool]:
+    return RecordingRow.completed_at.is_not(None)

@@ -1,0 +1,123 @@
+"""One unit of work: what the repositories of one transaction share.
+
+Rules kept here:
+
+* Nothing is written, and no audit event appended, in a transaction that was opened for reading (`RuntimeError`).
+* An audit event goes into the same transaction as the rows that it speaks of: both are committed, or neither.
+* A unit of work that is over is not used again (`RuntimeError`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+
+from argon2 import PasswordHasher
+from sqlalchemy import Connection, event
+from sqlalchemy.orm import Session
+
+from clinic.audit.events import AuditEvent
+from clinic.audit.log import AuditLog, Entry
+from clinic.crypto.keys import Keyring, Purpose
+from clinic.domain import Actor, Clock
+from clinic.errors import RecordError
+from clinic.records.blind_index import BlindIndex
+from clinic.records.models import Base, PatientRow
+from clinic.records.sealed import Vault
+
+Row = TypeVar("Row", bound=Base)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What all transactions of one `Records` share."""
+
+    keyring: Keyring
+    audit: AuditLog
+    clock: Clock
+    hasher: PasswordHasher
+
+
+class UnitOfWork:
+    """Session, vault and audit log of one transaction."""
+
+    def __init__(self, connection: Connection, parts: Parts, *, writable: bool) -> None:
+        self._connection = connection
+        self._parts = parts
+        self._writable = writable
+        self._open = True
+        self._session = Session(bind=connection, join_transaction_mode="rollback_only", autoflush=True)
+        event.listen(self._session, "before_flush", self._before_flush)
+        self.vault = Vault(parts.keyring, wrapped_key=self._wrapped_key)
+
+    @property
+    def session(self) -> Session:
+        """The ORM session, joined to this transaction."""
+        if not self._open:
+            raise RuntimeError("this transaction is over")
+        return self._session
+
+    @property
+    def hasher(self) -> PasswordHasher:
+        """How passwords are hashed."""
+        return self._parts.hasher
+
+    def now(self) -> datetime:
+        """Return the present time, UTC-aware."""
+        return self._parts.clock()
+
+    def record_number_index(self) -> BlindIndex:
+        """Return the blind index over patients' record numbers."""
+        return BlindIndex(self._parts.keyring.derive(Purpose.BLIND_INDEX), scope="patients.record_number")
+
+    def username_index(self) -> BlindIndex:
+        """Return the index that spreads user names without an account over a fixed number of buckets."""
+        return BlindIndex(self._parts.keyring.derive(Purpose.BLIND_INDEX), scope="login_failures.subject", bits=16)
+
+    def append(self, audit_event: AuditEvent, *, actor: Actor) -> Entry:
+        """Append an audit event inside this transaction."""
+        self.require_writable()
+        self.session.flush()
+        return self._parts.audit.append(audit_event, actor=actor, connection=self._connection)
+
+    def pseudonym(self, patient_id: str) -> str:
+        """Return the name under which the audit log knows a patient."""
+        return self._parts.audit.pseudonym(patient_id)
+
+    def add(self, row: Base) -> None:
+        """Write a new row now."""
+        self.require_writable()
+        self.session.add(row)
+        self.session.flush()
+
+    def require(self, model: type[Row], row_id: str, *, what: str) -> Row:
+        """Return the row with this id; `record_unknown` if there is none."""
+        row = self.session.get(model, row_id)
+        if row is None:
+            raise RecordError(
+                f"there is no such {what}", hint="it may belong to another data folder; go back to the list"
+            )
+        return row
+
+    def require_writable(self) -> None:
+        """Raise RuntimeError in a transaction for reading."""
+        if not self._writable:
+            raise RuntimeError("this transaction was opened for reading; use write()")
+
+    def finish(self) -> None:
+        """Write what is pending; the commit is the caller's."""
+        self.session.flush()
+
+    def close(self) -> None:
+        """Forget rows and keys."""
+        self._open = False
+        self.vault.close()
+        self._session.close()
+
+    def _before_flush(self, session: Session, *_: Any) -> None:
+        if session.new or session.dirty or session.deleted:
+            self.require_writable()
+
+    def _wrapped_key(self, patient_id: str) -> bytes:
+        return self.require(PatientRow, patient_id, what="patient").wrapped_dek
