@@ -1,0 +1,109 @@
+"""Note templates: data in `templates/*.toml`, read into frozen values and named by their digest.
+
+Rules kept here:
+
+* Unknown keys are refused, section ids are unique, and every section can be asked of both kinds of model.
+* No template holds an example patient: what stands in a prompt can leak into a note.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from functools import cached_property
+from importlib.resources import files
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from clinic.domain import canonical_sha256
+from clinic.errors import ConfigError
+
+_Id = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+_Cue = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9' -]*\*?$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Ask(_Part):
+    """One question to a completion model: the header its adapter knows, and what it is put about (`passages`).
+
+    Attributes:
+        header: one of the headers of MTS-Dialog.
+        max_tokens: the longest answer.
+        cues: asked only where one of them was said; without cues, of everything.
+        cue_alone: show the segments with a cue, without their neighbours.
+        opening_only: asked of the opening of the consultation.
+    """
+
+    header: Annotated[str, Field(pattern=r"^[A-Z_/]{2,20}$")]
+    max_tokens: Annotated[int, Field(ge=8, le=512)]
+    cues: tuple[_Cue, ...] = ()
+    cue_alone: bool = False
+    opening_only: bool = False
+
+
+class Section(_Part):
+    """One section of the note."""
+
+    id: _Id
+    title: Annotated[str, Field(min_length=1, max_length=60)]
+    guidance: Annotated[str, Field(min_length=1, max_length=400)]
+    asks: Annotated[tuple[Ask, ...], Field(min_length=1)]
+
+
+class Template(_Part):
+    """A kind of note."""
+
+    id: _Id
+    title: Annotated[str, Field(min_length=1, max_length=60)]
+    version: Annotated[int, Field(ge=1)]
+    instruction: Annotated[str, Field(min_length=1, max_length=4000)]
+    sections: Annotated[tuple[Section, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _unique_sections(self) -> Self:
+        if len(set(self.section_ids)) != len(self.sections):
+            raise ValueError("section ids must be unique")
+        return self
+
+    @property
+    def section_ids(self) -> tuple[str, ...]:
+        """Ids of the sections, in the order of the note."""
+        return tuple(section.id for section in self.sections)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Digest of everything the template says."""
+        return canonical_sha256(self.model_dump(mode="json"))
+
+
+def template_ids() -> tuple[str, ...]:
+    """Return the ids of the templates that ship with the project."""
+    folder = files("clinic.generation") / "templates"
+    return tuple(sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")))
+
+
+def load_template(template_id: str) -> Template:
+    """Read one template.
+
+    Raises:
+        ConfigError: `template_unknown`, `template_invalid`.
+    """
+    if template_id not in template_ids():
+        raise ConfigError(
+            "there is no such note template",
+            code="template_unknown",
+            hint=f"choose one of: {', '.join(template_ids())}",
+        )
+    text = (files("clinic.generation") / "templates" / f"{template_id}.toml").read_text(encoding="utf-8")
+    try:
+        template = Template(**tomllib.loads(text))
+    except (tomllib.TOMLDecodeError, ValidationError, TypeError) as exc:
+        raise ConfigError(
+            f"template `{template_id}` is not valid", code="template_invalid", hint="install the program again"
+        ) from exc
+    if template.id != template_id:
+        raise ConfigError(f"template `{template_id}` names itself `{template.id}`", code="template_invalid")
+    return template
