@@ -1,0 +1,75 @@
+"""Cases: one statement with its evidence and the transcript, as the checks look at it.
+
+Rules kept here:
+
+* What several checks need of a transcript is read once for a case.
+* A case is a value: no check changes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from clinic.domain import Reason
+from clinic.verification.align import Alignment, Claim
+from clinic.verification.allergies import allergies_said
+from clinic.verification.doses import Bound, bound
+from clinic.verification.drugs import drugs_said
+from clinic.verification.intents import Mentioned, mentioned
+from clinic.verification.passages import Heard
+from clinic.verification.sides import Side, sides
+from clinic.verification.vocabulary import Term
+
+
+@dataclass(frozen=True)
+class Case:
+    """One statement held against the transcript."""
+
+    claim: Claim
+    alignment: Alignment
+    heard: Heard
+    near: frozenset[int] = field(repr=False)  # indexes of the passages around the evidence
+    noted: frozenset[str] = field(default=frozenset(), repr=False)  # drugs to which the note itself states an allergy
+
+    @cached_property
+    def said_drugs(self) -> dict[str, list[int]]:
+        """Passages in which each drug was named."""
+        return drugs_said(self.heard)
+
+    @cached_property
+    def said_intents(self) -> tuple[tuple[int, Mentioned], ...]:
+        """What was meant with each drug, wherever it was named, with the passage."""
+        return tuple((p.index, m) for p in self.heard.passages for m in mentioned(p.reading))
+
+    @cached_property
+    def said_doses(self) -> tuple[tuple[int, Bound], ...]:
+        """Every dose that was said of a drug, with the passage."""
+        return tuple((p.index, b) for p in self.heard.passages for b in bound(p.reading))
+
+    @cached_property
+    def said_allergies(self) -> frozenset[str]:
+        """Drugs to which an allergy was stated."""
+        return allergies_said(self.heard)
+
+    @cached_property
+    def said_sides(self) -> dict[int, tuple[Side, ...]]:
+        """The sides that each passage names."""
+        found = {p.index: sides(p.reading, spoken=True) for p in self.heard.passages}
+        return {i: said for i, said in found.items() if said}
+
+
+Check = Callable[[Case], list[Reason]]
+
+
+def text_of(found: Case, term: Term) -> str:
+    """Return a term of the statement as it is written."""
+    return found.claim.text[term.start : term.end]
+
+
+def case(claim: Claim, alignment: Alignment, heard: Heard, *, noted: frozenset[str] = frozenset()) -> Case:
+    """Bring together what the checks look at.  `noted` are the drugs to which the note states an allergy elsewhere."""
+    last = len(heard.passages)
+    near = {j for i in alignment.passages for j in range(max(0, i - 2), min(last, i + 3))}
+    return Case(claim, alignment, heard, frozenset(near), noted)

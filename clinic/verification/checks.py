@@ -1,0 +1,255 @@
+"""Checks: what can be wrong with a statement, one function each, with a code and a sentence for the clinician.
+
+Rules kept here:
+
+* Each check is pure and independent: taking one out of `CHECKS` changes only its own codes.
+* A check speaks only where it knows: a term whose polarity, side or number cannot be told is left alone.
+* Reasons quote the note and the transcript.  They are part of the note and sealed with it; they never go into a log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from clinic.domain import Reason
+from clinic.verification.case import Case, Check, case, text_of
+from clinic.verification.drugs import drugs, sounds_like
+from clinic.verification.negation import Polarity, denies, negates_verb
+from clinic.verification.numeric import wrong_dose, wrong_numbers
+from clinic.verification.passages import Heard
+from clinic.verification.safety import allergy_conflict, only_asked, term_not_said, wrong_follow_up, wrong_plan
+from clinic.verification.sides import Side, sides
+from clinic.verification.subjects import (
+    about_family,
+    never_of_relatives,
+    only_of_relatives,
+    opens_with_relative,
+    relatives,
+)
+from clinic.verification.vocabulary import Term, groups, weight
+
+__all__ = [
+    "CHECKS", "Case", "Check", "allergy_conflict", "case", "cited_unknown", "only_asked", "run", "term_not_said",
+    "unsupported", "wrong_dose", "wrong_drugs", "wrong_follow_up", "wrong_negation", "wrong_numbers", "wrong_plan",
+    "wrong_side", "wrong_subject",
+]  # fmt: skip
+
+# --- cited, unsupported
+
+
+def cited_unknown(found: Case) -> list[Reason]:
+    """The model named a segment that does not exist."""
+    unknown = [c for c in found.claim.cited if c not in found.heard.by_id]
+    if not unknown:
+        return []
+    return [Reason(code="cited_unknown", message="the draft names a passage that does not exist in the transcript")]
+
+
+_COVERED = 0.5
+_TELLING = 0.9
+
+
+def unsupported(found: Case) -> list[Reason]:
+    """Nothing, or too little, of what the statement says was said."""
+    if found.alignment.coverage >= _COVERED and found.alignment.passages:
+        return []
+    lost = [text_of(found, t) for t in found.alignment.missing if weight(t) >= _TELLING]
+    about = f"; not heard: {_listed(lost)}" if lost and found.alignment.passages else ""
+    return [Reason(code="unsupported", message=f"nothing said supports this{about}")]
+
+
+def _listed(words: Iterable[str]) -> str:
+    return ", ".join(f'"{w}"' for w in list(dict.fromkeys(words))[:4])
+
+
+# --- drugs
+
+
+def wrong_drugs(found: Case) -> list[Reason]:
+    """Every drug named must have been named by somebody."""
+    reasons = []
+    for term, keys in drugs(found.claim.reading):
+        if not any(key in found.said_drugs for key in keys) and not _class_said(term, found):
+            reasons.append(_drug_reason(term, found))
+    return [r for r in reasons if r is not None]
+
+
+def _class_said(term: Term, found: Case) -> bool:
+    """A word that is a class as well as a drug (`insulin`, `steroid`) is met by the class."""
+    groups = {key for key in term.keys if key.startswith("=")}
+    name = found.claim.reading.tokens[term.first].text
+    return bool(groups) and any("=" + name == g for g in groups) and any(g in found.heard.mentions for g in groups)
+
+
+def _drug_reason(term: Term, found: Case) -> Reason | None:
+    name = text_of(found, term)
+    alike = sounds_like(name, found.heard)
+    if alike is None:
+        return Reason(code="drug_not_said", message=f'"{name}" was not said')
+    word, misspelled = alike
+    if misspelled:
+        return None
+    message = f'the note has "{name}", said was "{word}": names that sound or look alike'
+    return Reason(code="drug_sound_alike", message=message)
+
+
+# --- negation
+
+_OUTVOTED = 0.5
+_FACTS = frozenset({"symptom", "condition", "drug", "social", "act", "word", "function", "relative"})
+_LEAST_VOTE = 0.9
+_MINORITY = 0.34
+_ANYWHERE = groups(
+    """pain, swelling, weakness, numbness, redness, bleeding, infection, lump, stiffness, discharge, trauma, cramp,
+    bruising, fracture, rash, itching, crepitus, instability"""
+)  # symptoms that can be in one place and not in another
+
+
+def wrong_negation(found: Case) -> list[Reason]:
+    """What is denied in the note must not have been affirmed, and the other way round."""
+    opposed: list[tuple[Term, Polarity]] = []
+    agreed = contested = 0.0
+    for i, _ in found.claim.terms:
+        term, polarity = found.claim.reading.terms[i], found.claim.reading.polarities[i]
+        if polarity not in {Polarity.AFFIRMED, Polarity.DENIED} or term.kind not in _FACTS:
+            continue
+        verdict = _verdict(term, polarity, found)
+        if verdict is False:
+            opposed.append((term, polarity))
+            contested += weight(term)
+        elif verdict:
+            agreed += weight(term)
+    telling = [(t, p) for t, p in opposed if t.clinical]
+    if not telling and (contested < _LEAST_VOTE or contested <= _OUTVOTED * (agreed + contested)):
+        return _unheard_not(found)
+    return [_negation_reason(found, term, polarity) for term, polarity in (telling or opposed)[:1]]
+
+
+def _unheard_not(found: Case) -> list[Reason]:
+    """A `not` in the note where nobody denied anything."""
+    passages = [found.heard.passages[i] for i in found.alignment.passages]
+    said = any(denies(p.reading.tokens) for p in passages) or any(
+        Polarity.DENIED in p.reading.polarities for p in passages
+    )
+    if not passages or said or not negates_verb(found.claim.reading.tokens):
+        return []
+    return [Reason(code="negation_mismatch", message='the note says "not", but nobody denied it')]
+
+
+def _verdict(term: Term, polarity: Polarity, found: Case) -> bool | None:
+    """Whether what was said of a term agrees (True), contradicts (False) or cannot be told (None)."""
+    mentions = [m for key in term.keys for m in found.heard.mentions.get(key, ())]
+    known = [m for m in mentions if m.polarity in {Polarity.AFFIRMED, Polarity.DENIED}]
+    if term.keys & _ANYWHERE:
+        site = _site(term, found)
+        if not site:
+            return None if {m.polarity for m in known} != {_other(polarity)} else False
+        known = [m for m in known if site & _keys_around(found.heard, m.passage)]
+    local = [m for m in known if m.passage in found.near] or known
+    if not local:
+        return None
+    agreeing = sum(m.polarity is polarity for m in known)
+    return any(m.polarity is polarity for m in local) or agreeing >= _MINORITY * len(known)
+
+
+def _other(polarity: Polarity) -> Polarity:
+    return Polarity.DENIED if polarity is Polarity.AFFIRMED else Polarity.AFFIRMED
+
+
+_SITE_REACH = 6
+
+
+def _site(term: Term, found: Case) -> frozenset[str]:
+    """The parts of the body named near a term of the statement."""
+    return frozenset(
+        key
+        for other in found.claim.reading.terms
+        if other.kind == "body" and abs(other.first - term.first) <= _SITE_REACH
+        for key in other.keys
+    )
+
+
+def _keys_around(heard: Heard, index: int) -> frozenset[str]:
+    before = heard.passages[index - 1].keys if index else frozenset()
+    return heard.passages[index].keys | before
+
+
+def _negation_reason(found: Case, term: Term, polarity: Polarity) -> Reason:
+    name = text_of(found, term)
+    if polarity is Polarity.DENIED:
+        message = f'the note denies "{name}", but it was affirmed'
+    else:
+        message = f'the note states "{name}", but it was denied'
+    return Reason(code="negation_mismatch", message=message)
+
+
+# --- sides
+
+
+def wrong_side(found: Case) -> list[Reason]:
+    """Left and right must be as they were said of the same part of the body."""
+    found_sides = sides(found.claim.reading, spoken=False)
+    problems = [message for side in found_sides if (message := _side_problem(side, found)) is not None]
+    return [Reason(code="laterality_mismatch", message=message) for message in problems[:1]]
+
+
+_OUTNUMBERED = 3
+
+
+def _side_problem(side: Side, found: Case) -> str | None:
+    other = "left" if side.side == "right" else "right"
+    for places in (found.alignment.passages, sorted(found.near), range(len(found.heard.passages))):
+        said = [s.side for i in places for s in found.said_sides.get(i, ()) if _same_part(side, s, found, i)]
+        supporting, opposing = said.count(side.side), said.count(other)
+        if opposing and opposing >= _OUTNUMBERED * supporting:
+            return f'the note has "{side.word}", said was "{other}"'
+        if supporting:
+            return None
+    return None
+
+
+def _same_part(side: Side, said: Side, found: Case, index: int) -> bool:
+    """Whether a side was said of the same part of the body, or of what the passage is about."""
+    if said.of and side.of:
+        return bool(side.of & said.of)
+    return index in found.alignment.passages or bool(side.of & found.heard.passages[index].keys)
+
+
+# --- subjects
+
+
+def wrong_subject(found: Case) -> list[Reason]:
+    """A relative's condition must not become the patient's, nor the other way round."""
+    reading = found.claim.reading
+    family = bool(relatives(reading)) or about_family(found.claim.section)
+    pairs = zip(reading.terms, reading.polarities, strict=True)
+    for term in (t for t, p in pairs if t.kind == "condition" and p is Polarity.AFFIRMED):
+        name = text_of(found, term)
+        if not family and only_of_relatives(term, found.heard):
+            return [Reason(code="subject_mismatch", message=f'"{name}" was said of a relative, not of the patient')]
+        if opens_with_relative(reading) and never_of_relatives(term, found.heard):
+            return [Reason(code="subject_mismatch", message=f'"{name}" was not said of a relative')]
+    return []
+
+
+CHECKS: tuple[Check, ...] = (
+    cited_unknown,
+    unsupported,
+    term_not_said,
+    only_asked,
+    wrong_numbers,
+    wrong_dose,
+    wrong_follow_up,
+    wrong_drugs,
+    allergy_conflict,
+    wrong_plan,
+    wrong_negation,
+    wrong_side,
+    wrong_subject,
+)
+"""All checks, in the order in which their reasons are shown."""
+
+
+def run(found: Case, checks: Iterable[Check] = CHECKS) -> tuple[Reason, ...]:
+    """Run `checks` over one case."""
+    return tuple(reason for check in checks for reason in check(found))

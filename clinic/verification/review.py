@@ -1,0 +1,118 @@
+"""Review: what a clinician does to a note, as pure functions from note to note.
+
+Rules kept here:
+
+* Every edit gives a new note; the old one is untouched, ids never change and are never used again.
+* Text that a clinician wrote is held against the transcript too: evidence and reasons are shown.
+* One rule for every text of a clinician, added or edited: where something speaks against it, it is flagged and waits
+  for a decision.
+* A removed statement stays in the note with that status, so that nothing disappears unseen; put back, it is flagged
+  or supported, never confirmed.
+"""
+
+from __future__ import annotations
+
+from clinic.domain import DraftStatement, Note, Omission, Statement, StatementStatus, Transcript
+from clinic.errors import InputError, RecordError
+from clinic.verification import verify_statement
+from clinic.verification.passages import hear
+
+
+def confirm(note: Note, statement_id: str) -> Note:
+    """Let a statement stand as it is, whatever speaks against it.
+
+    Raises:
+        RecordError: `record_conflict` if it is removed: it must be put back, and read, first.
+    """
+    old = _found(note, statement_id)
+    if old.status is StatementStatus.REMOVED:
+        raise _conflict("the statement is removed from the note")
+    return _replaced(note, statement_id, _with_status(old, StatementStatus.CONFIRMED))
+
+
+def remove(note: Note, statement_id: str) -> Note:
+    """Take a statement out of the note."""
+    return _replaced(note, statement_id, _with_status(_found(note, statement_id), StatementStatus.REMOVED))
+
+
+def restore(note: Note, statement_id: str, transcript: Transcript) -> Note:
+    """Put a removed statement back, held against the transcript again: flagged with its reasons, or supported.
+
+    Reasons that it had stay: those that came of the rest of the note are not found by looking at it alone.
+
+    Raises:
+        RecordError: `record_conflict` if it is not removed.
+    """
+    old = _found(note, statement_id)
+    if old.status is not StatementStatus.REMOVED:
+        raise _conflict("the statement is in the note already")
+    new = _verified(old.section, old.text, transcript, statement_id)
+    reasons = (*old.reasons, *(reason for reason in new.reasons if reason not in old.reasons))
+    status = StatementStatus.FLAGGED if reasons else StatementStatus.SUPPORTED
+    back = new.model_copy(update={"evidence": old.evidence or new.evidence, "reasons": reasons, "status": status})
+    return _replaced(note, statement_id, back)
+
+
+def edit(note: Note, statement_id: str, text: str, transcript: Transcript) -> Note:
+    """Give a statement a new text, with its own evidence: flagged if there are reasons against it, else `edited`."""
+    old = _found(note, statement_id)
+    new = _verified(old.section, text, transcript, statement_id)
+    if new.status is StatementStatus.SUPPORTED:
+        new = _with_status(new, StatementStatus.EDITED)
+    return _replaced(note, statement_id, new)
+
+
+def add(note: Note, section: str, text: str, transcript: Transcript) -> Note:
+    """Add a statement at the end of its section.  It is supported or flagged like any other."""
+    new = _verified(section, text, transcript, _next_id(note))
+    statements = list(note.statements)
+    place = max((i for i, s in enumerate(statements) if s.section == section), default=len(statements) - 1) + 1
+    return note.model_copy(update={"statements": (*statements[:place], new, *statements[place:])})
+
+
+def add_from_omission(note: Note, omission: Omission, section: str, transcript: Transcript) -> Note:
+    """Take over an omission, in the words that were said, and strike it from the list."""
+    if omission not in note.omissions:
+        raise RecordError(
+            "the note has no such omission",
+            code="omission_unknown",
+            hint="load the note again: somebody has changed it",
+        )
+    added = add(note, section, omission.text, transcript)
+    return added.model_copy(update={"omissions": tuple(o for o in note.omissions if o != omission)})
+
+
+def _verified(section: str, text: str, transcript: Transcript, statement_id: str) -> Statement:
+    plain = " ".join(text.split())
+    if not plain:
+        raise InputError(
+            "a statement needs a text", code="text_empty", hint="write the sentence, or remove the statement instead"
+        )
+    return verify_statement(DraftStatement(section=section, text=plain), hear(transcript), statement_id=statement_id)
+
+
+def _found(note: Note, statement_id: str) -> Statement:
+    for statement in note.statements:
+        if statement.id == statement_id:
+            return statement
+    raise RecordError(
+        "the note has no such statement", code="statement_unknown", hint="load the note again: somebody has changed it"
+    )
+
+
+def _conflict(message: str) -> RecordError:
+    return RecordError(message, code="record_conflict", hint="load the note again: somebody has changed it")
+
+
+def _with_status(statement: Statement, status: StatementStatus) -> Statement:
+    return statement.model_copy(update={"status": status})
+
+
+def _replaced(note: Note, statement_id: str, new: Statement) -> Note:
+    return note.model_copy(update={"statements": tuple(new if s.id == statement_id else s for s in note.statements)})
+
+
+def _next_id(note: Note) -> str:
+    numbers = [int(s.id[1:]) for s in note.statements if s.id[:1] == "n" and s.id[1:].isdecimal()]
+    number = max([*numbers, len(note.statements)], default=0) + 1
+    return f"n{number}"

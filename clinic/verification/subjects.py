@@ -1,0 +1,75 @@
+"""Subjects: whether a condition is the patient's or a relative's.
+
+Rules kept here:
+
+* A condition that was said only of relatives is not the patient's; one that was never said of a relative is not theirs.
+* Headings that are about the family (`Family history`) need no relative in the statement.
+"""
+
+from __future__ import annotations
+
+from clinic.verification.negation import Polarity, sentences
+from clinic.verification.passages import Heard, Mention, Reading
+from clinic.verification.vocabulary import Term, groups
+from clinic.verification.words import fold
+
+RELATIVES = groups(
+    "mother, father, parents, brother, sister, grandmother, grandfather, grandparents, aunt, uncle, cousin, family"
+)
+_FAMILY_HEADINGS = ("fam", "fh")
+
+
+def relatives(reading: Reading) -> frozenset[str]:
+    """Return the relatives that a text names."""
+    return frozenset(key for term in reading.terms for key in term.keys & RELATIVES)
+
+
+_OPENING = 3
+
+
+def opens_with_relative(reading: Reading) -> bool:
+    """Whether a statement is about a relative (`Mother has ...`), not only mentions one (`came with his mother`)."""
+    return any(t.keys & RELATIVES and t.first < _OPENING for t in reading.terms)
+
+
+def about_family(section: str) -> bool:
+    """Whether a heading says that the relatives are meant."""
+    return fold(section).strip().startswith(_FAMILY_HEADINGS) or "family" in fold(section)
+
+
+def only_of_relatives(term: Term, heard: Heard) -> bool:
+    """Whether everything that affirms a condition says it of a relative."""
+    stated = _stated(term, heard)
+    return bool(stated) and all(_of_relative(m, heard) for m in stated)
+
+
+def never_of_relatives(term: Term, heard: Heard) -> bool:
+    """Whether a condition was affirmed, and in no place where a relative was spoken of."""
+    stated = _stated(term, heard)
+    return bool(stated) and not any(_near_relative(m, heard) for m in stated)
+
+
+def _stated(term: Term, heard: Heard) -> list[Mention]:
+    mentions = [m for key in term.keys for m in heard.mentions.get(key, ())]
+    return [m for m in mentions if m.polarity in {Polarity.AFFIRMED, Polarity.ASKED}]
+
+
+def _of_relative(mention: Mention, heard: Heard) -> bool:
+    """Whether the sentence of a mention names a relative before it, and nobody says `I` in between."""
+    reading = heard.passages[mention.passage].reading
+    term = reading.terms[mention.term]
+    first = next((f for f, last in sentences(reading.tokens) if f <= term.first <= last), 0)
+    before = [t for t in reading.terms if first <= t.first < term.first]
+    named = [t.last for t in before if t.keys & RELATIVES]
+    if not named:
+        return False
+    between = {reading.tokens[i].text for i in range(named[-1], term.first)}
+    return not between & {"i", "i'm", "i've", "you", "me", "your"}
+
+
+_AROUND = 3
+
+
+def _near_relative(mention: Mention, heard: Heard) -> bool:
+    around = heard.passages[max(0, mention.passage - _AROUND) : mention.passage + _AROUND + 1]
+    return any(p.keys & RELATIVES for p in around)
