@@ -1,0 +1,182 @@
+"""`clinic doctor`: look at everything that has to be right, and say what to do where it is not.
+
+Every check is independent: one that fails does not hide the next.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from clinic.config import Config, KeySource
+from clinic.crypto.keys import Keyring
+from clinic.crypto.local_ca import expires_in, fingerprint
+from clinic.errors import ClinicError
+from clinic.generation.launcher import is_answering
+from clinic.generation.profiles import load_profile
+from clinic.home import open_records
+from clinic.policy.golden import run as run_golden
+from clinic.records.engine import integrity_problems, open_engine
+from clinic.weights import WHISPER_BASE, assemble
+
+_LEAST_FREE_BYTES: Final = 2 << 30
+_NAMED: Final = 5
+_RENEW_BEFORE: Final = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The result of one check."""
+
+    check: str
+    ok: bool
+    detail: str
+    hint: str = ""
+
+
+def examine(config: Config, keyring: Keyring | None) -> tuple[Finding, ...]:
+    """Run all checks; those that need the key say so when it is not there."""
+    checks: list[tuple[str, Callable[[], Finding]]] = [
+        ("data folder", lambda: _permissions(config)),
+        ("disk", lambda: _disk(config)),
+        ("key", lambda: _key(config, keyring)),
+        ("certificate", lambda: _certificate(config)),
+        ("policies", lambda: _policies(config)),
+        ("speech model", lambda: _speech(config)),
+        ("generation profile", lambda: _profile(config)),
+        ("model server", lambda: _model_server(config)),
+        ("database", lambda: _database(config)),
+        ("audit log", lambda: _audit(config, keyring)),
+        ("records against the log", lambda: _sweep(config, keyring)),
+    ]
+    return tuple(_guarded(name, check) for name, check in checks)
+
+
+def _guarded(name: str, check: Callable[[], Finding]) -> Finding:
+    try:
+        return check()
+    except ClinicError as error:
+        return Finding(name, ok=False, detail=f"{error} ({error.code})", hint=error.hint)
+    except OSError as error:
+        return Finding(name, ok=False, detail=f"{error.strerror}", hint="see the data folder's owner and modes")
+
+
+def _permissions(config: Config) -> Finding:
+    exposed = [
+        str(path.relative_to(config.home))
+        for path in (config.home, config.database, config.keys_file, config.run_dir, config.logs_dir)
+        if path.exists() and path.stat().st_mode & 0o077
+    ]
+    if exposed:
+        return Finding(
+            "data folder", ok=False, detail=f"others can read {', '.join(exposed)}", hint=f"chmod -R go= {config.home}"
+        )
+    return Finding("data folder", ok=True, detail=str(config.home))
+
+
+def _disk(config: Config) -> Finding:
+    free = shutil.disk_usage(config.home).free
+    detail = f"{free / 2**30:.1f} GiB free"
+    if free < _LEAST_FREE_BYTES:
+        return Finding("disk", ok=False, detail=detail, hint="make room: recordings are refused when the disk is full")
+    return Finding("disk", ok=True, detail=detail)
+
+
+def _key(config: Config, keyring: Keyring | None) -> Finding:
+    if keyring is None:
+        return Finding("key", ok=False, detail="sealed", hint="run it at a terminal and give the passphrase")
+    if config.key_source is KeySource.INSECURE_KEY_FILE:
+        return Finding("key", ok=True, detail="DEVELOPMENT key file beside the data: not for patients")
+    return Finding("key", ok=True, detail=config.key_source.value)
+
+
+def _certificate(config: Config) -> Finding:
+    left = expires_in((config.tls_dir / "server.pem").read_bytes())
+    detail = f"valid for {left.days} days; CA fingerprint {fingerprint((config.tls_dir / 'ca.crt').read_bytes())}"
+    if left < _RENEW_BEFORE:
+        return Finding("certificate", ok=False, detail=detail, hint="clinic certificate renew")
+    return Finding("certificate", ok=True, detail=detail)
+
+
+def _policies(config: Config) -> Finding:
+    report = run_golden(config.policy.directory)
+    detail = f"{len(report.results)} golden cases, set {report.policy_set[:16]}…"
+    if not report.passed:
+        return Finding("policies", ok=False, detail=detail, hint="clinic policy test names the case")
+    return Finding("policies", ok=True, detail=detail)
+
+
+def _speech(config: Config) -> Finding:
+    if config.speech.model != "embedded":
+        found = os.path.isdir(config.speech.model)  # noqa: PTH112 - a plain string from the configuration
+        return Finding("speech model", ok=found, detail=config.speech.model, hint="name a faster-whisper model folder")
+    folder = assemble(WHISPER_BASE, config.models_dir)
+    return Finding("speech model", ok=True, detail=f"Whisper base (embedded), checked, in {folder}")
+
+
+def _profile(config: Config) -> Finding:
+    profile = load_profile(config.generation.profile, config.profiles_dir)
+    return Finding("generation profile", ok=True, detail=profile.label)
+
+
+def _model_server(config: Config) -> Finding:
+    if is_answering(config.model_socket):
+        return Finding("model server", ok=True, detail=f"answers on {config.model_socket}")
+    if config.generation.socket is None:
+        return Finding("model server", ok=True, detail="not running; `clinic serve` starts it")
+    return Finding(
+        "model server",
+        ok=False,
+        detail=f"nothing answers on {config.model_socket}",
+        hint="systemctl status clinic-model",
+    )
+
+
+def _database(config: Config) -> Finding:
+    if not config.database.exists():
+        hint = "restore the data folder from your backup"
+        return Finding("database", ok=False, detail=f"{config.database} is not there", hint=hint)
+    engine = open_engine(config.database)
+    try:
+        problems = integrity_problems(engine)
+    finally:
+        engine.dispose()
+    if problems:
+        more = f" and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
+        return Finding(
+            "database",
+            ok=False,
+            detail="; ".join(problems[:_NAMED]) + more,
+            hint="stop the clinic service, keep the damaged file, restore the data folder from your backup",
+        )
+    return Finding("database", ok=True, detail="whole (SQLite's integrity check)")
+
+
+def _audit(config: Config, keyring: Keyring | None) -> Finding:
+    if keyring is None:
+        return Finding("audit log", ok=False, detail="not looked at: sealed", hint="give the passphrase")
+    report = open_records(config, keyring).audit.verify()
+    if not report.ok:
+        return Finding("audit log", ok=False, detail=report.message, hint="keep everything as it is; call the auditor")
+    return Finding("audit log", ok=True, detail=f"{report.entries} entries, verified")
+
+
+def _sweep(config: Config, keyring: Keyring | None) -> Finding:
+    name = "records against the log"
+    if keyring is None:
+        return Finding(name, ok=False, detail="not looked at: sealed", hint="give the passphrase")
+    problems = open_records(config, keyring).sweep(deep=True)
+    if problems:
+        named = ", ".join(f"{found.kind} {found.id} {found.problem}" for found in problems[:_NAMED])
+        more = f" and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
+        return Finding(
+            name,
+            ok=False,
+            detail=f"{len(problems)} do not fit: {named}{more}",
+            hint="a record was changed past the program, or is damaged: keep everything as it is; call the auditor",
+        )
+    return Finding(name, ok=True, detail="every row fits, every sealed value opens")

@@ -1,0 +1,105 @@
+"""The facts of one encounter: what the policy is told, and what the audit log records of a decision.
+
+Rules kept here:
+
+* Pure; ids, numbers, enum values and digests only: no word of a transcript gets into a request or an event.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from clinic.audit.events import GenerationAuthorized
+from clinic.domain import Actor, EncounterKind, GenerationId, Prompt, Transcript
+from clinic.generation.prompts import Template, estimate_tokens
+from clinic.policy.decision import Permit, Redact
+from clinic.policy.detectors.identifiers import KnownIdentifiers, find
+from clinic.policy.detectors.injection import score
+from clinic.policy.request import PolicyContext
+from clinic.records.encounters import Encounter
+from clinic.records.patients import PatientData
+from clinic.speech.transcriber import mean_confidence, speech_ms
+
+PURPOSE = "treatment"
+"""The one purpose that this system serves; recorded with every decision."""
+
+_MS_PER_WORD = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What steps 3 to 8 need to know of an encounter."""
+
+    encounter: Encounter
+    patient: PatientData
+    pseudonym: str
+    transcript: Transcript = field(repr=False)
+    transcript_sha256: str
+
+    @property
+    def identifiers(self) -> KnownIdentifiers:
+        """What the record already knows of the patient, to be kept out of prompts."""
+        return KnownIdentifiers(
+            name=self.patient.name,
+            record_number=self.patient.record_number,
+            date_of_birth=self.patient.date_of_birth,
+        )
+
+
+def policy_context(
+    case: Case, prompt: Prompt, template: Template, actor: Actor, *, model_verified: bool
+) -> PolicyContext:
+    """Return what the policy decides on."""
+    transcript = case.transcript
+    dictated = case.encounter.kind is EncounterKind.DICTATION
+    return PolicyContext(
+        purpose=PURPOSE,
+        consent=case.encounter.consent,
+        kind=case.encounter.kind,
+        assigned=case.encounter.clinician_id == actor.user_id,
+        language=transcript.language or case.encounter.language or "und",
+        speech_ms=0 if dictated else _speech_ms(transcript),
+        words=transcript.word_count,
+        confidence_permille=_confidence_permille(transcript),
+        prompt_tokens=estimate_tokens(prompt),
+        context_tokens=prompt.model.context_tokens,
+        model=prompt.model.id,
+        model_verified=model_verified,
+        template=template.id,
+        template_verified=prompt.template_sha256 == template.sha256,
+        injection_score=round(100 * score(transcript.text).score),
+        identifiers_found=len(find(transcript.text, known=case.identifiers)),
+    )
+
+
+def authorization(
+    case: Case, decision: Permit | Redact, prompt: Prompt, generation: GenerationId
+) -> GenerationAuthorized:
+    """Return the event that must be committed before the prompt may leave."""
+    return GenerationAuthorized(
+        generation=generation,
+        encounter=case.encounter.id,
+        patient=case.pseudonym,
+        action=prompt.action.value,
+        purpose=PURPOSE,
+        policy_set=decision.policy_set,
+        policies=decision.policies,
+        obligations=decision.obligations,
+        prompt_sha256=prompt.sha256,
+        model=prompt.model.id,
+        model_sha256=prompt.model.sha256,
+        template=prompt.template,
+        template_sha256=prompt.template_sha256,
+        transcript_sha256=case.transcript_sha256,
+    )
+
+
+def _speech_ms(transcript: Transcript) -> int:
+    """Length of speech in ms; for text without times, what its words would take at 150 a minute."""
+    return speech_ms(transcript) or _MS_PER_WORD * transcript.word_count
+
+
+def _confidence_permille(transcript: Transcript) -> int:
+    """Mean confidence; text that was typed counts as certain."""
+    confidence = mean_confidence(transcript)
+    return 1000 if confidence is None else round(1000 * confidence)

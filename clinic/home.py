@@ -1,0 +1,224 @@
+"""The data folder: made once, opened at every start.
+
+Rules kept here:
+
+* A data folder is created whole or not at all: it is built under a temporary name and renamed.
+* Nothing in it is readable by anybody but its owner.
+* A passphrase, a recovery key and the CA's private key are never written in the clear.  The one exception says so in
+  its name: `INSECURE-development.key`, for development and demonstration.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from clinic.audit.events import AuditOpened, KeyUnlocked
+from clinic.config import Config, KeySource
+from clinic.crypto.durable import create_private, exclusive
+from clinic.crypto.envelope import FieldContext, open_sealed, seal
+from clinic.crypto.keys import (
+    KeyBytes,
+    Keyring,
+    Passphrase,
+    Purpose,
+    RecoveryKey,
+    UnlockSecret,
+    create_keyring,
+    set_passphrase,
+    unlock,
+)
+from clinic.crypto.local_ca import (
+    Authority,
+    create_authority,
+    issue_server_certificate,
+    lan_addresses,
+    write_server_files,
+)
+from clinic.crypto.sources import create_insecure_key_file, load_credential, read_insecure_key_file
+from clinic.domain import OPERATOR
+from clinic.errors import ConfigError, SealedError
+from clinic.jobs.store import create_store
+from clinic.records.engine import open_engine
+from clinic.records.migrate import check_current, upgrade
+from clinic.records.records import Records
+
+_CA_CONTEXT = FieldContext(table="tls", column="ca_private_key", row_id="ca", patient_id="-", row_version=1)
+_CA_KEY = "ca.key.sealed"
+_FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class NewHome:
+    """What `create` made.  The recovery key exists only here: show it once, then forget it."""
+
+    config: Config
+    recovery_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class HomeOptions:
+    """What an administrator may choose at `clinic init`."""
+
+    passphrase: str | None = None
+    credential: bytes | None = None
+    insecure_key_file: bool = False
+    hostnames: tuple[str, ...] = ()
+    port: int = 8443
+    models: Path | None = None
+
+
+def create(home: Path, options: HomeOptions) -> NewHome:
+    """Create the data folder `home`.
+
+    Raises:
+        ConfigError: `home_exists` if there is one already; nothing is changed then.
+    """
+    if home.exists() and (not home.is_dir() or any(home.iterdir())):
+        raise ConfigError(
+            f"`{home}` exists already and is not empty",
+            code="home_exists",
+            hint="choose another folder with --home; an existing data folder is never overwritten",
+        )
+    home.parent.mkdir(parents=True, exist_ok=True)
+    building = home.with_name(f".{home.name}.{os.getpid()}.building")
+    building.mkdir(mode=0o700)
+    try:
+        recovery_key = _fill(building, options)
+        if home.exists():
+            home.rmdir()
+        building.rename(home)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return NewHome(config=Config.load(home), recovery_key=recovery_key)
+
+
+def unlock_home(config: Config, *, passphrase: str | None = None, recovery_key: str | None = None) -> Keyring:
+    """Unlock the keyring from the configured source, or with the secret given.
+
+    Raises:
+        SealedError: `key_missing` if the source holds none, `key_wrong` if it does not fit.
+    """
+    return unlock(config.keys_file, _secret(config, passphrase, recovery_key))
+
+
+def can_unlock_unattended(config: Config) -> bool:
+    """Whether the key can be had without a person."""
+    return config.key_source is not KeySource.PASSPHRASE
+
+
+def open_records(config: Config, keyring: Keyring) -> Records:
+    """Open the database of an unlocked data folder, refusing one whose schema is not this program's."""
+    engine = open_engine(config.database)
+    check_current(engine, config.migrations_dir)
+    return Records(engine, keyring=keyring)
+
+
+def record_unlock(config: Config, keyring: Keyring, *, source: KeySource | None = None) -> None:
+    """Note in the audit log that the data folder was unlocked, and how: `source`, or else the configured one.
+
+    The database is closed again, so that the caller may fork.
+    """
+    engine = open_engine(config.database)
+    try:
+        check_current(engine, config.migrations_dir)
+        event = KeyUnlocked(slot_kind=(source or config.key_source).value)
+        Records(engine, keyring=keyring).audit.append(event, actor=OPERATOR)
+    finally:
+        engine.dispose()
+
+
+def renew_certificate(config: Config, keyring: Keyring) -> None:
+    """Issue a new server certificate from the sealed CA key: new names, new addresses, or near its end."""
+    sealed = (config.tls_dir / _CA_KEY).read_bytes()
+    key = open_sealed(keyring.derive(Purpose.LOCAL_CA), sealed, _CA_CONTEXT)
+    authority = Authority((config.tls_dir / "ca.crt").read_bytes(), key)
+    _issue(config, authority)
+
+
+def recover(config: Config, recovery_key: str, new_passphrase: str) -> None:
+    """Set a new passphrase with the recovery key; the old one opens nothing any more, the recovery key still does."""
+    secret = RecoveryKey(recovery_key)
+    records = open_records(config, unlock(config.keys_file, secret))
+    set_passphrase(config.keys_file, secret, new=Passphrase(new_passphrase))
+    records.audit.append(KeyUnlocked(slot_kind=secret.kind), actor=OPERATOR)
+
+
+def _secret(config: Config, passphrase: str | None, recovery_key: str | None) -> UnlockSecret:
+    if recovery_key is not None:
+        return RecoveryKey(recovery_key)
+    if passphrase is not None:
+        return Passphrase(passphrase)
+    if config.key_source is KeySource.INSECURE_KEY_FILE:
+        return read_insecure_key_file(config.insecure_key_file)
+    if config.key_source is KeySource.CREDENTIAL:
+        return load_credential()
+    raise SealedError(
+        "the clinic is sealed: its key is unlocked with a passphrase",
+        code="sealed",
+        hint="run the command at a terminal, where it asks; or unlock a running clinic with `clinic keys unlock`",
+    )
+
+
+def _fill(folder: Path, options: HomeOptions) -> str:
+    for name in ("tls", "run", "logs"):
+        (folder / name).mkdir(mode=0o700)
+    source, secret = _key_source(folder, options)
+    (folder / "clinic.toml").write_text(_toml(source, options), encoding="utf-8")
+    config = Config.load(folder)
+    keyring, recovery = create_keyring(config.keys_file, secrets=(secret,))
+    _create_authority(config, keyring)
+    engine = open_engine(config.database)
+    upgrade(engine, config.migrations_dir)
+    Records(engine, keyring=keyring).audit.append(AuditOpened(format_version=_FORMAT_VERSION), actor=OPERATOR)
+    engine.dispose()
+    create_store(config)
+    return recovery.text
+
+
+def _key_source(folder: Path, options: HomeOptions) -> tuple[KeySource, UnlockSecret]:
+    if options.passphrase is not None:
+        return KeySource.PASSPHRASE, Passphrase(options.passphrase)
+    if options.credential is not None:
+        return KeySource.CREDENTIAL, KeyBytes.from_text(options.credential, "credential")
+    if options.insecure_key_file:
+        return KeySource.INSECURE_KEY_FILE, create_insecure_key_file(folder / "INSECURE-development.key")
+    raise ConfigError(
+        "no way to unlock the new data folder was chosen",
+        code="key_source_missing",
+        hint="give a passphrase at the terminal, --credential, or --insecure-key-file for development",
+    )
+
+
+def _toml(source: KeySource, options: HomeOptions) -> str:
+    lines = [
+        "# Every setting, with its meaning: docs/configuration.md.  Unknown keys are refused.",
+        f'key_source = "{source.value}"',
+    ]
+    if options.models is not None:
+        lines.append(f"models = {_quoted(str(options.models.resolve()))}")
+    lines += ["", "[web]", f"port = {options.port}"]
+    if options.hostnames:
+        lines.append("hostnames = [" + ", ".join(_quoted(name) for name in options.hostnames) + "]")
+    return "\n".join([*lines, ""])
+
+
+def _quoted(text: str) -> str:
+    if any(ord(c) < 32 or c in '"\\' for c in text):  # noqa: PLR2004 - control characters
+        raise ConfigError(f"`{text!r}` cannot stand in the configuration", hint="leave out quotes and backslashes")
+    return f'"{text}"'
+
+
+def _create_authority(config: Config, keyring: Keyring) -> None:
+    authority = create_authority(names=config.web.hostnames)
+    sealed = seal(keyring.derive(Purpose.LOCAL_CA), authority.key_pem, _CA_CONTEXT, key_id=keyring.key_id)
+    with exclusive(config.tls_dir):
+        create_private(config.tls_dir / _CA_KEY, sealed)
+    _issue(config, authority)
+
+
+def _issue(config: Config, authority: Authority) -> None:
+    server = issue_server_certificate(authority, names=config.web.hostnames, ips=lan_addresses())
+    write_server_files(config.tls_dir, server, authority)

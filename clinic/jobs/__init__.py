@@ -1,0 +1,1 @@
+"""Durable background jobs: ids and enum values only, never patient text."""

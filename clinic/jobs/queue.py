@@ -1,0 +1,98 @@
+"""Putting jobs into the queue, from the web process or the worker itself.
+
+Rules kept here:
+
+* Only ids and enum values go in.
+* One encounter has at most one job that waits: the workflow id is the encounter's id and the number of the attempt, so
+  two processes that add the same attempt add one job.
+* A job that has begun does not count as the answer to a new request: it may be the one that has just failed and is
+  ending.  The new attempt waits behind it (the worker runs one at a time) and does nothing if nothing is left to do.
+* Whatever is wrong with the job store is a `JobError`.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from dbos import DBOSClient, EnqueueOptions, WorkflowStatus
+
+from clinic.config import Config
+from clinic.domain import Actor, EncounterId
+from clinic.jobs.store import QUEUE, WORKFLOW, job_store_errors, open_client
+
+_WAITING = ("ENQUEUED", "DELAYED")
+_BEGUN = "PENDING"
+_GIVEN_UP = "MAX_RECOVERY_ATTEMPTS_EXCEEDED"
+
+
+class JobQueue:
+    """The queue of one data folder."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+
+    @cached_property
+    def _client(self) -> DBOSClient:
+        return open_client(self._config)
+
+    def enqueue(self, encounter_id: EncounterId, *, actor: Actor) -> str:
+        """Add the job for one encounter and return its id; a job that waits is returned, not doubled.
+
+        Mark the encounter as queued before: a job whose encounter is not does nothing.
+
+        Raises:
+            JobError: `worker_unavailable` if the job store cannot be read or written.
+        """
+        with job_store_errors():
+            attempts = self._attempts(encounter_id)
+            for attempt in attempts:
+                if attempt.status in _WAITING:
+                    return attempt.workflow_id
+            job_id = f"{encounter_id}:{max(map(_number, attempts), default=0) + 1}"
+            options = EnqueueOptions(queue_name=QUEUE, workflow_name=WORKFLOW, workflow_id=job_id)
+            self._client.enqueue(options, encounter_id, actor.user_id, actor.role.value)
+        return job_id
+
+    def has_live_job(self, encounter_id: EncounterId) -> bool:
+        """Whether a job for this encounter waits or runs.
+
+        Raises:
+            JobError: `worker_unavailable` if the job store cannot be read.
+        """
+        with job_store_errors():
+            return any(attempt.status in (*_WAITING, _BEGUN) for attempt in self._attempts(encounter_id))
+
+    def has_waiting_job(self, encounter_id: EncounterId) -> bool:
+        """Whether a job for this encounter waits to be begun.
+
+        Raises:
+            JobError: `worker_unavailable` if the job store cannot be read.
+        """
+        with job_store_errors():
+            return any(attempt.status in _WAITING for attempt in self._attempts(encounter_id))
+
+    def check(self) -> None:
+        """Read from the job store.
+
+        Raises:
+            JobError: `worker_unavailable` if that cannot be done.
+        """
+        with job_store_errors():
+            self._client.list_workflows(limit=1, load_input=False, load_output=False)
+
+    def gave_up(self, encounter_id: EncounterId) -> bool:
+        """Whether the newest job of this encounter killed the worker so often that it is not taken up again.
+
+        Raises:
+            JobError: `worker_unavailable` if the job store cannot be read.
+        """
+        with job_store_errors():
+            newest = max(self._attempts(encounter_id), key=_number, default=None)
+        return newest is not None and newest.status == _GIVEN_UP
+
+    def _attempts(self, encounter_id: EncounterId) -> list[WorkflowStatus]:
+        return self._client.list_workflows(workflow_id_prefix=f"{encounter_id}:", load_input=False, load_output=False)
+
+
+def _number(attempt: WorkflowStatus) -> int:
+    return int(attempt.workflow_id.rpartition(":")[2])

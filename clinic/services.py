@@ -1,0 +1,152 @@
+"""The wired system: every part built once from the configuration, handed on as one frozen value.
+
+No global, no registry: whoever needs a part receives `Services`, or the part itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from clinic.audit.events import GenerationAuthorized, from_canonical
+from clinic.config import Config
+from clinic.consultation import Consultation, Progress
+from clinic.crypto.keys import Keyring, Purpose
+from clinic.domain import EncounterId, Reason
+from clinic.errors import RecordError
+from clinic.failures import denying_policies
+from clinic.generation.client import ModelClient
+from clinic.generation.generator import Generator
+from clinic.generation.profiles import Profile, load_profile
+from clinic.home import open_records
+from clinic.jobs.queue import JobQueue
+from clinic.policy.load import PolicySet
+from clinic.records.records import Records
+from clinic.speech.decode import wav_clip
+from clinic.speech.transcriber import Transcriber
+from clinic.speech.whisper import load_transcriber
+
+_NOTICES = {
+    "flag:injection": "Something in what was said reads like an instruction to the machine. It was treated as speech; "
+    "read this draft with particular care.",
+}
+"""Obligation -> what the clinician reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the web form works with."""
+
+    config: Config
+    records: Records
+    queue: JobQueue
+    policy: PolicySource
+    profile: Profile
+    session_key: bytes
+
+    @property
+    def model_label(self) -> str:
+        """The writing model, in words for people."""
+        return self.profile.label
+
+    @property
+    def jobs(self) -> JobQueue:
+        """Where the background jobs are put."""
+        return self.queue
+
+    def clip(self, encounter_id: EncounterId, start: float, end: float) -> bytes:
+        """Return the seconds `start` to `end` of an encounter's recording as WAV bytes.
+
+        Raises:
+            RecordError: the encounter has no recording.
+        """
+        with self.records.read() as tx:
+            recording = tx.recordings.for_encounter(encounter_id)
+            if recording is None:
+                raise RecordError("this encounter has no recording", hint="a typed or dictated text has none")
+            return wav_clip(tx.recordings.chunks(recording.id), start, end)
+
+    def notices(self, encounter_id: EncounterId) -> tuple[str, ...]:
+        """Return what the clinician must be told about a draft."""
+        return notices(self.records, encounter_id)
+
+    def denial(self, encounter_id: EncounterId) -> tuple[Reason, ...]:
+        """Return why the policy refused an encounter, one reason for each policy; empty if it did not."""
+        with self.records.read() as tx:
+            code = tx.encounters.get(encounter_id).error_code or ""
+        messages = self.policy().messages
+        return tuple(
+            Reason(code=policy, message=messages.get(policy, f"policy `{policy}`")) for policy in denying_policies(code)
+        )
+
+
+def notices(records: Records, encounter_id: EncounterId) -> tuple[str, ...]:
+    """Return what the policy obliges us to tell the clinician about a draft, as recorded in the audit log."""
+    with records.read() as tx:
+        generation = tx.generations.completed_for(encounter_id)
+    if generation is None:
+        return ()
+    entry = next(iter(records.audit.entries(first=generation.audit_seq, last=generation.audit_seq)))
+    event = from_canonical(entry.event, entry.body)
+    obligations = event.obligations if isinstance(event, GenerationAuthorized) else ()
+    return tuple(text for obligation, text in _NOTICES.items() if obligation in obligations)
+
+
+class PolicySource:
+    """Gives the policy set that was active when this process started; a changed file counts from the next start."""
+
+    def __init__(self, config: Config) -> None:
+        self._set = PolicySet.load(config.policy.directory)
+
+    def __call__(self) -> PolicySet:
+        """Return the active set."""
+        return self._set
+
+
+def build_services(config: Config, keyring: Keyring) -> Services:
+    """Wire the web process."""
+    return Services(
+        config=config,
+        records=open_records(config, keyring),
+        queue=JobQueue(config),
+        policy=PolicySource(config),
+        profile=load_profile(config.generation.profile, config.profiles_dir),
+        session_key=keyring.derive(Purpose.SESSION),
+    )
+
+
+def build_consultation(
+    config: Config,
+    records: Records,
+    *,
+    generator: Callable[[], Generator] | None = None,
+    progress: Progress | None = None,
+) -> Consultation:
+    """Wire the flow: for the worker, or for one run on the command line."""
+    return Consultation(
+        records,
+        policy_set=PolicySource(config),
+        transcriber=_Once(lambda: load_transcriber(config)),
+        generator=generator or (lambda: model_client(config)),
+        max_audio_s=config.speech.max_duration_s,
+        progress=progress,
+    )
+
+
+def model_client(config: Config) -> ModelClient:
+    """Return a client for the configured model server."""
+    profile = load_profile(config.generation.profile, config.profiles_dir)
+    return ModelClient(config.model_socket, profile=profile, timeout_s=config.generation.timeout_s)
+
+
+class _Once:
+    """Builds the recogniser at first use and keeps it: loading takes seconds."""
+
+    def __init__(self, build: Callable[[], Transcriber]) -> None:
+        self._build = build
+        self._built: Transcriber | None = None
+
+    def __call__(self) -> Transcriber:
+        if self._built is None:
+            self._built = self._build()
+        return self._built
