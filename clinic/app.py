@@ -1,0 +1,112 @@
+"""The web application: wiring only.
+
+Rules kept here:
+
+* `create_app` puts the parts together; every rule is in the part that it belongs to.
+* The order of the hooks matters: body limit, session and access, origin and CSRF, then the view.
+* `create_sealed_app` knows nothing but how to say that the box is sealed.
+
+Example::
+
+    app = create_app(build_services(config, keyring))
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Flask, Response, jsonify, make_response, render_template
+from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import HTTPException
+
+from clinic.config import Config
+from clinic.web import (
+    access,
+    admin,
+    audit,
+    auth,
+    display,
+    encounters,
+    errors,
+    health,
+    notes,
+    patients,
+    ports,
+    recordings,
+    security,
+    sessions,
+)
+from clinic.web.converters import PartId, RecordId
+from clinic.web.ports import Services
+from clinic.web.request import ClinicRequest, limit_body
+
+_SEALED = 503
+_BLUEPRINTS = (
+    auth.blueprint,
+    patients.blueprint,
+    encounters.blueprint,
+    recordings.blueprint,
+    notes.blueprint,
+    audit.blueprint,
+    admin.blueprint,
+    health.blueprint,
+)
+
+
+class ClinicFlask(Flask):
+    """Flask with the request class that never spools in the clear."""
+
+    request_class = ClinicRequest
+
+
+def create_app(services: Services, *, insecure_http: bool = False, clock: sessions.Uptime = sessions.uptime) -> Flask:
+    """Build the web form over wired services.
+
+    Args:
+        services: the wired system, unlocked.
+        insecure_http: leave `Secure` off the cookie, for tests and screenshots over plain HTTP on this machine.
+        clock: seconds since boot; tests set it.
+    """
+    app = _flask()
+    ports.attach(app.extensions, services)
+    app.config["SPOOL_DIR"] = services.config.run_dir
+    app.config["MAX_UPLOAD_BYTES"] = services.config.web.max_upload_mb * 1024 * 1024
+    app.url_map.converters.update(id=RecordId, part=PartId)
+    app.before_request(limit_body)
+    sessions.configure(app, clock=clock)
+    app.before_request(access.enforce)
+    security.configure(app, secret_key=services.session_key, insecure_http=insecure_http)
+    display.register(app)
+    errors.register(app)
+    for blueprint in _BLUEPRINTS:
+        app.register_blueprint(blueprint)
+    access.public(app.view_functions["static"])
+    app.context_processor(_page_context)
+    return app
+
+
+def create_sealed_app(config: Config) -> Flask:
+    """Build what answers while the clinic key is not loaded."""
+    del config  # nothing of the data folder is shown, not even that it exists
+    app = _flask()
+    app.after_request(security.set_headers)
+
+    @app.get("/health")
+    def health_while_sealed() -> ResponseReturnValue:
+        return jsonify(status="sealed"), _SEALED
+
+    @app.errorhandler(HTTPException)
+    def sealed(_error: HTTPException) -> Response:
+        response = make_response(render_template("sealed.html"), _SEALED)
+        response.headers["Retry-After"] = "30"
+        return response
+
+    return app
+
+
+def _flask() -> Flask:
+    return ClinicFlask("clinic.web", static_folder="static", template_folder="templates")
+
+
+def _page_context() -> dict[str, Any]:
+    return {"user": sessions.current(), "idle_seconds": ports.services().config.web.idle_minutes * 60}

@@ -1,0 +1,139 @@
+"""The audit log, for the auditor, who sees no patient data.
+
+Rules kept here:
+
+* What is shown, verified and exported comes from the log alone; only the names of accounts are added to the list.
+* An export leaves encrypted for the auditor's own key; the file that is handed out is removed from the box.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from flask import Blueprint, Response, render_template, request
+from flask.typing import ResponseReturnValue
+
+from clinic.audit.events import AuditVerified
+from clinic.audit.export import export as export_log
+from clinic.audit.log import Entry
+from clinic.audit.verify import VerifyReport
+from clinic.domain import Role, new_id
+from clinic.errors import ClinicError, InputError
+from clinic.web import sessions
+from clinic.web.access import allow
+from clinic.web.forms import ExportForm, PageForm
+from clinic.web.ports import services
+
+blueprint = Blueprint("audit", __name__, url_prefix="/audit")
+_PER_PAGE = 50
+_BLOCK = 64 * 1024
+_SHORT = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One entry as a line of the list."""
+
+    seq: int
+    at: str
+    actor: str
+    name: str
+    role: str
+    event: str
+    details: tuple[tuple[str, str], ...]
+
+
+@blueprint.get("")
+@allow(Role.AUDITOR)
+def index() -> ResponseReturnValue:
+    """List the newest entries."""
+    return _page(page=PageForm.from_query().page)
+
+
+@blueprint.post("/verify")
+@allow(Role.AUDITOR)
+def verify() -> ResponseReturnValue:
+    """Derive the whole log again and say what was found."""
+    log = services().records.audit
+    report = log.verify()
+    if report.ok:
+        log.append(AuditVerified(entries=report.entries), actor=sessions.actor())
+    return _page(report=report)
+
+
+@blueprint.post("/checkpoint")
+@allow(Role.AUDITOR)
+def checkpoint() -> Response:
+    """Hand out a signed checkpoint."""
+    log = services().records.audit
+    name = f"clinic-checkpoint-{log.head().size}.txt"
+    return _download(Response(log.checkpoint(), mimetype="text/plain"), name)
+
+
+@blueprint.post("/export")
+@allow(Role.AUDITOR)
+def export() -> ResponseReturnValue:
+    """Hand out the whole log, encrypted for the auditor."""
+    try:
+        form = ExportForm.parse()
+        path = services().config.run_dir / f"export-{new_id()}.age"
+        exported = export_log(services().records.audit, [form.recipient], path, actor=sessions.actor())
+    except InputError as error:
+        return _page(problem=error, status=422)
+    manifest = exported.manifest
+    body = Response(_once(path), mimetype="application/octet-stream")
+    body.content_length = path.stat().st_size
+    return _download(body, f"clinic-audit-{manifest.first}-{manifest.last}.age")
+
+
+def _page(
+    *, page: int = 1, report: VerifyReport | None = None, problem: ClinicError | None = None, status: int = 200
+) -> ResponseReturnValue:
+    log = services().records.audit
+    head = log.head()
+    last = head.size - (page - 1) * _PER_PAGE
+    entries = list(log.entries(first=max(1, last - _PER_PAGE + 1), last=last)) if last > 0 else []
+    with services().records.read() as tx:
+        names: dict[str, str] = {user.id: user.username for user in tx.users.list()}
+    content = render_template(
+        "audit/list.html",
+        head=head,
+        rows=[_row(entry, names) for entry in reversed(entries)],
+        page=page,
+        pages=max(1, -(-head.size // _PER_PAGE)),
+        report=report,
+        problem=problem,
+        recipient=request.form.get("recipient", ""),
+    )
+    return content, status
+
+
+def _row(entry: Entry, names: dict[str, str]) -> Row:
+    body: dict[str, object] = json.loads(entry.body)
+    details = tuple((name.replace("_", " "), _value(value)) for name, value in body.items())
+    name = names.get(entry.actor, entry.actor)
+    return Row(entry.seq, entry.at, entry.actor, name, entry.role, entry.event, details)
+
+
+def _value(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(str(item) for item in value) or "none"
+    text = str(value)
+    is_digest = len(text) >= 2 * _SHORT and all(character in "0123456789abcdef" for character in text)
+    return f"{text[:_SHORT]}…" if is_digest else text
+
+
+def _once(path: Path) -> Iterator[bytes]:
+    """Yield a file's bytes; the file has lost its name before the first of them."""
+    with path.open("rb") as file:
+        path.unlink()
+        while block := file.read(_BLOCK):
+            yield block
+
+
+def _download(response: Response, name: str) -> Response:
+    response.headers["Content-Disposition"] = f"attachment; filename={name}"
+    return response

@@ -1,0 +1,249 @@
+"""What a browser sends, parsed once at the boundary.
+
+Rules kept here:
+
+* A view sees a frozen, typed value or nothing; a form that is not valid raises `FormError` with a sentence per field.
+* Sentences are fixed per field: what was typed is never part of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date
+from typing import Annotated, ClassVar, Self
+
+from flask import request
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from clinic.domain import Consent, EncounterKind, Role
+from clinic.errors import InputError
+
+_BIRTH_YEARS = 130
+
+
+class FormError(InputError):
+    """Raised when a form is not valid; `fields` says what to mend, field by field."""
+
+    def __init__(self, fields: Mapping[str, str]) -> None:
+        super().__init__("some fields need another look", hint="; ".join(fields.values()))
+        self.fields = dict(fields)
+
+
+class Form(BaseModel):
+    """One form.  Unknown fields (the CSRF token) are dropped, empty ones are absent."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True)
+    problems: ClassVar[Mapping[str, str]] = {}
+
+    @classmethod
+    def parse(cls) -> Self:
+        """Read the form of this request."""
+        return cls.read({name: value for name, value in request.form.items() if value.strip()})
+
+    @classmethod
+    def parse_json(cls) -> Self:
+        """Read the JSON body of this request."""
+        body = request.get_json(silent=True)
+        return cls.read(body if isinstance(body, dict) else {})
+
+    @classmethod
+    def read(cls, values: Mapping[str, object]) -> Self:
+        """Validate.
+
+        Raises:
+            FormError: without a cause, which would hold what was typed.
+        """
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            names = dict.fromkeys(str(problem["loc"][0]) if problem["loc"] else "form" for problem in error.errors())
+        raise FormError({name: cls.problems.get(name, f"`{name}` is missing or not valid") for name in names})
+
+
+class LoginForm(Form):
+    """Name and password."""
+
+    username: Annotated[str, Field(min_length=1, max_length=64)]
+    password: Annotated[str, Field(min_length=1, max_length=1024)]
+    problems = {"username": "type your user name", "password": "type your password"}
+
+
+class PasswordForm(Form):
+    """A change of one's own password."""
+
+    current: Annotated[str, Field(min_length=1, max_length=1024)]
+    password: Annotated[str, Field(min_length=1, max_length=1024)]
+    problems = {"current": "type the password that you have now", "password": "type a new password"}
+
+
+class PatientForm(Form):
+    """Who a patient is."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    date_of_birth: date | None = None
+    sex: Annotated[str | None, Field(pattern="^(female|male|other|unknown)$")] = None
+    record_number: Annotated[str | None, Field(max_length=64)] = None
+    problems = {
+        "name": "type the patient's name (at most 200 characters)",
+        "date_of_birth": "give a date of birth in the past, or leave it empty",
+        "sex": "choose one of the list, or leave it empty",
+        "record_number": "a record number has at most 64 characters",
+    }
+
+    @field_validator("date_of_birth")
+    @classmethod
+    def _in_the_past(cls, value: date | None) -> date | None:
+        today = date.today()  # noqa: DTZ011 - a date of birth is a local calendar day
+        if value is not None and not (today.year - _BIRTH_YEARS <= value.year and value <= today):
+            raise ValueError("not in the past")
+        return value
+
+
+class SearchForm(Form):
+    """A search among patients."""
+
+    text: Annotated[str, Field(max_length=200)] = ""
+
+
+class EncounterForm(Form):
+    """A new encounter."""
+
+    kind: EncounterKind
+    template: Annotated[str, Field(pattern=r"^[a-z0-9_.-]{1,64}$")]
+    language: Annotated[str | None, Field(pattern=r"^[a-z]{2,3}$")] = None
+    problems = {
+        "kind": "choose consultation or dictation",
+        "template": "choose one of the note templates",
+        "language": "choose one of the languages",
+    }
+
+
+class ConsentForm(Form):
+    """The patient's answer."""
+
+    consent: Consent
+    problems = {"consent": "choose the patient's answer"}
+
+    @field_validator("consent")
+    @classmethod
+    def _an_answer(cls, value: Consent) -> Consent:
+        if value is Consent.NOT_RECORDED:
+            raise ValueError("no answer")
+        return value
+
+
+class TextForm(Form):
+    """Dictated or pasted text."""
+
+    text: Annotated[str, Field(min_length=1, max_length=200_000)]
+    problems = {"text": "type or paste the text to summarise (at most 200,000 characters)"}
+
+
+class RecordingForm(Form):
+    """The start of a recording (JSON)."""
+
+    mime: Annotated[str, Field(min_length=3, max_length=100)]
+    resume: bool = False
+    problems = {"mime": "name the recording's media type"}
+
+
+class CompletionForm(Form):
+    """The end of a recording (JSON): how many chunks it has."""
+
+    chunks: Annotated[int, Field(ge=0, le=100_000)]
+    problems = {"chunks": "say how many chunks the recording has"}
+
+
+class VersionForm(Form):
+    """A decision about a note as it was when the page was made."""
+
+    version: Annotated[int, Field(ge=0)]
+
+
+class StatementForm(VersionForm):
+    """A statement's new words."""
+
+    text: Annotated[str, Field(min_length=1, max_length=4000)]
+    problems = {"text": "a statement needs words (at most 4,000 characters)"}
+
+
+class NewStatementForm(StatementForm):
+    """A statement that the clinician adds."""
+
+    section: Annotated[str, Field(min_length=1, max_length=100)]
+    problems = {**StatementForm.problems, "section": "choose a section of the note"}
+
+
+class OmissionForm(VersionForm):
+    """An omission that the clinician takes into the note."""
+
+    omission: Annotated[int, Field(ge=0)]
+    section: Annotated[str, Field(min_length=1, max_length=100)]
+    problems = {"omission": "choose what to add", "section": "choose a section of the note"}
+
+
+class SignForm(VersionForm):
+    """A signature."""
+
+    attestation: Annotated[str, Field(pattern="^yes$")]
+    problems = {"attestation": "tick the statement that you have read the note"}
+
+
+class AddendumForm(Form):
+    """An addition to a signed note."""
+
+    text: Annotated[str, Field(min_length=1, max_length=10_000)]
+    problems = {"text": "an addendum needs words (at most 10,000 characters)"}
+
+
+class UserForm(Form):
+    """A new account."""
+
+    username: Annotated[str, Field(min_length=1, max_length=64)]
+    display_name: Annotated[str, Field(min_length=1, max_length=100)]
+    role: Role
+    password: Annotated[str, Field(min_length=1, max_length=1024)]
+    problems = {
+        "username": "type a user name: letters, digits and . _ - @",
+        "display_name": "type the name that others see",
+        "role": "choose a role",
+        "password": "type a first password",
+    }
+
+
+class ResetForm(Form):
+    """A password set by the administrator."""
+
+    password: Annotated[str, Field(min_length=1, max_length=1024)]
+    problems = {"password": "type a new password"}
+
+
+class PageForm(Form):
+    """A page of a long list (query string)."""
+
+    page: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+
+    @classmethod
+    def from_query(cls) -> Self:
+        """Read the page from the address; a page number is no patient data."""
+        return cls.read({"page": request.args["page"]} if "page" in request.args else {})
+
+
+class ClipForm(Form):
+    """Seconds of a recording (query string)."""
+
+    start: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    end: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    problems = {"start": "the start is a number of seconds", "end": "the end is a number of seconds"}
+
+    @classmethod
+    def from_query(cls) -> Self:
+        """Read the seconds from the address; they are no patient data."""
+        return cls.read({name: request.args[name] for name in ("start", "end") if name in request.args})
+
+
+class ExportForm(Form):
+    """Who may open an export of the audit log."""
+
+    recipient: Annotated[str, Field(pattern=r"^age1[0-9a-z]{50,80}$")]
+    problems = {"recipient": "an age recipient begins with `age1`; it is a public key, not the identity"}

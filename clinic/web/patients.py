@@ -1,0 +1,136 @@
+"""Patients: list, search, record.
+
+Rules kept here:
+
+* What is searched for travels in a request body, never in an address.
+* Every look at a patient is an audited operation of `records`.
+"""
+
+from __future__ import annotations
+
+from flask import Blueprint, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+
+from clinic.domain import EncounterKind, PatientId, Role
+from clinic.errors import RecordError
+from clinic.records.patients import PatientData
+from clinic.web import sessions
+from clinic.web.access import allow
+from clinic.web.forms import FormError, PatientForm, SearchForm
+from clinic.web.note_templates import choices
+from clinic.web.ports import services
+
+blueprint = Blueprint("patients", __name__, url_prefix="/patients")
+_RECENT = 8
+
+
+@blueprint.get("")
+@allow(Role.CLINICIAN)
+def index() -> ResponseReturnValue:
+    """List all patients, and the encounters on which this clinician worked last."""
+    actor = sessions.actor()
+    with services().records.write() as tx:
+        everyone = tx.patients.list(actor)
+        recent = tx.encounters.recent(_RECENT, clinician_id=actor.user_id)
+    names = {patient.id: patient.data.name for patient in everyone}
+    return render_template("patients/list.html", patients=everyone, recent=recent, names=names, query=None)
+
+
+@blueprint.post("/search")
+@allow(Role.CLINICIAN)
+def search() -> ResponseReturnValue:
+    """List the patients that fit a text."""
+    form = SearchForm.parse()
+    if not form.text:
+        return redirect(url_for("patients.index"))
+    with services().records.write() as tx:
+        found = tx.patients.search(form.text, sessions.actor())
+    return render_template("patients/list.html", patients=found, recent=(), names={}, query=form.text)
+
+
+@blueprint.get("/new")
+@allow(Role.CLINICIAN)
+def new() -> ResponseReturnValue:
+    """Show the form for a new patient."""
+    return render_template("patients/form.html", patient=None, values={}, problems={})
+
+
+@blueprint.post("")
+@allow(Role.CLINICIAN)
+def create() -> ResponseReturnValue:
+    """Store a new patient."""
+    try:
+        data = _data(PatientForm.parse())
+        with services().records.write() as tx:
+            patient = tx.patients.create(data, sessions.actor())
+    except FormError as error:
+        return _form_again(None, error.fields)
+    except RecordError as error:
+        return _form_again(None, _conflict(error))
+    return redirect(url_for("patients.show", patient_id=patient.id), 303)
+
+
+@blueprint.get("/<id:patient_id>")
+@allow(Role.CLINICIAN)
+def show(patient_id: str) -> ResponseReturnValue:
+    """Show a patient with all encounters."""
+    with services().records.write() as tx:
+        patient = tx.patients.get(PatientId(patient_id), sessions.actor())
+        encounters = tx.encounters.for_patient(patient.id)
+    return render_template(
+        "patients/show.html",
+        patient=patient,
+        encounters=encounters,
+        kinds=tuple(EncounterKind),
+        note_templates=choices(),
+        language=services().config.speech.language,
+    )
+
+
+@blueprint.get("/<id:patient_id>/edit")
+@allow(Role.CLINICIAN)
+def edit(patient_id: str) -> ResponseReturnValue:
+    """Show the form with a patient's details."""
+    with services().records.write() as tx:
+        patient = tx.patients.get(PatientId(patient_id), sessions.actor())
+    return render_template("patients/form.html", patient=patient, values=_values(patient.data), problems={})
+
+
+@blueprint.post("/<id:patient_id>")
+@allow(Role.CLINICIAN)
+def update(patient_id: str) -> ResponseReturnValue:
+    """Store a patient's changed details."""
+    try:
+        data = _data(PatientForm.parse())
+        with services().records.write() as tx:
+            tx.patients.update(PatientId(patient_id), data, sessions.actor())
+    except FormError as error:
+        return _form_again(patient_id, error.fields)
+    except RecordError as error:
+        return _form_again(patient_id, _conflict(error))
+    return redirect(url_for("patients.show", patient_id=patient_id), 303)
+
+
+def _data(form: PatientForm) -> PatientData:
+    return PatientData(name=form.name, date_of_birth=form.date_of_birth, sex=form.sex, record_number=form.record_number)
+
+
+def _values(data: PatientData) -> dict[str, str]:
+    born = data.date_of_birth.isoformat() if data.date_of_birth else ""
+    return {
+        "name": data.name,
+        "date_of_birth": born,
+        "sex": data.sex or "",
+        "record_number": data.record_number or "",
+    }
+
+
+def _form_again(patient_id: str | None, problems: dict[str, str]) -> ResponseReturnValue:
+    patient = {"id": patient_id} if patient_id else None
+    return render_template("patients/form.html", patient=patient, values=request.form, problems=problems), 422
+
+
+def _conflict(error: RecordError) -> dict[str, str]:
+    if error.code != "record_conflict":
+        raise error
+    return {"record_number": "another patient has this record number"}

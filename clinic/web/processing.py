@@ -1,0 +1,101 @@
+"""From captured to drafted, as the page sees it: starting the job, and saying where it stands.
+
+Rules kept here:
+
+* An encounter is marked as queued, durably, before its job is started: a crash in between leaves a visible, repeatable
+  state, never a silent one.
+* A job that could not be started leaves the encounter as one that failed: with a code and "try again".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from clinic import failures
+from clinic.domain import Actor, EncounterId, EncounterState, Stage
+from clinic.errors import JobError, RecordError
+from clinic.records.encounters import Encounter
+from clinic.web import wording
+from clinic.web.ports import services
+
+_WORKING = frozenset({EncounterState.QUEUED, EncounterState.RUNNING})
+_STOPPED = frozenset({EncounterState.FAILED, EncounterState.DENIED})
+_FINISHED = frozenset({EncounterState.DRAFTED, EncounterState.SIGNED})
+
+
+@dataclass(frozen=True, slots=True)
+class StageView:
+    """One stage as the page shows it; `status` is a key of `wording.STAGE_STATUSES`."""
+
+    name: str
+    label: str
+    explanation: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemView:
+    """Why the job stopped."""
+
+    code: str
+    message: str
+    hint: str
+    reasons: tuple[str, ...]
+
+
+def start(encounter_id: EncounterId, *, actor: Actor) -> None:
+    """Mark an encounter as queued and start its job.
+
+    Raises:
+        JobError: no worker can take it; the encounter says so and can be tried again.
+    """
+    records = services().records
+    with records.write() as tx:
+        tx.encounters.mark(encounter_id, state=EncounterState.QUEUED)
+    try:
+        services().jobs.enqueue(encounter_id, actor=actor)
+    except JobError as error:
+        with records.write() as tx:
+            tx.encounters.mark(encounter_id, state=EncounterState.FAILED, error_code=error.code)
+        raise
+
+
+def require_stopped(encounter: Encounter) -> None:
+    """Refuse to try again what has not stopped.
+
+    Raises:
+        RecordError: `step_unavailable`.
+    """
+    if encounter.state not in _STOPPED:
+        raise RecordError("this encounter has not stopped", code="step_unavailable", hint="load the page again")
+
+
+def is_working(encounter: Encounter) -> bool:
+    """Tell whether the job of an encounter waits or runs."""
+    return encounter.state in _WORKING
+
+
+def stages(encounter: Encounter) -> tuple[StageView, ...]:
+    """Return the stages in order, each with where it stands."""
+    names = list(Stage)
+    reached = names.index(encounter.stage) if encounter.stage in names else -1
+    return tuple(StageView(s.value, *wording.STAGES[s], _status(encounter, n, reached)) for n, s in enumerate(names))
+
+
+def _status(encounter: Encounter, number: int, reached: int) -> str:
+    if encounter.state in _FINISHED or number < reached:
+        return "done"
+    if encounter.state in _STOPPED:
+        return "stopped" if number == reached else "unreached"
+    return "current" if number == reached and encounter.state is EncounterState.RUNNING else "waiting"
+
+
+def problem(encounter: Encounter) -> ProblemView | None:
+    """Return why the job stopped, or None if it did not."""
+    if encounter.state not in _STOPPED:
+        return None
+    failure = failures.describe(encounter.error_code or "job_failed")
+    if encounter.state is EncounterState.DENIED:
+        reasons = tuple(reason.message for reason in services().denial(encounter.id))
+        return ProblemView("denied", "the policy does not allow a draft for this encounter", failure.hint, reasons)
+    return ProblemView(failure.code, failure.message, failure.hint, ())

@@ -1,0 +1,211 @@
+/*
+ * Capturing: record, or send a file.  Both go to the box in acknowledged chunks and end the same way.
+ *
+ * Rules kept here:
+ *   - the page says at every moment how much the box has acknowledged;
+ *   - leaving is warned about while anything is unacknowledged;
+ *   - "complete" is sent only after the last acknowledgement, and may be sent again.
+ */
+
+import { ApiError, call, showError } from "./api.js";
+import { noteActivity, setBusy } from "./idle.js";
+import { Recorder, microphoneProblem } from "./recorder.js";
+import { Uploader } from "./uploader.js";
+
+const CHUNK = 512 * 1024;
+const byId = (id) => document.getElementById(id);
+
+export function capture(panel) {
+  const urls = { start: panel.dataset.start, complete: panel.dataset.complete };
+  byId("resume-finish")?.addEventListener("click", () => guarded(() => complete(urls, Number(panel.dataset.received))));
+  if (byId("recorder")) recorder(urls);
+  byId("upload-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    guarded(() => sendFile(urls, byId("upload-file").files[0]));
+  });
+}
+
+async function guarded(action) {
+  showError(null);
+  try {
+    await action();
+  } catch (error) {
+    showError(error instanceof ApiError || error.hint ? error : microphoneProblem(error));
+  }
+}
+
+/* --- the box's side of a recording ---------------------------------------------------------------------------------- */
+
+async function begin(urls, mime, resume) {
+  const response = await call("POST", urls.start, { json: { mime, resume } });
+  return response.json();
+}
+
+function putter(recording) {
+  return async (index, bytes) => {
+    const response = await call("PUT", `/recordings/${recording.id}/chunks/${index}`, {
+      body: bytes,
+      headers: { "Content-Type": "application/octet-stream" },
+    });
+    noteActivity();
+    return response.json();
+  };
+}
+
+async function complete(urls, chunks) {
+  try {
+    await call("POST", urls.complete, { json: { chunks } });
+  } catch (error) {
+    // The answer to an earlier try may have been lost: the page will show how it stands.
+    if (error.code !== "step_unavailable" && error.code !== "worker_unavailable") throw error;
+  }
+  setBusy(false);
+  window.location.reload();
+}
+
+/* --- recording ------------------------------------------------------------------------------------------------------ */
+
+const PHASES = {
+  idle: "Ready. The browser will ask for the microphone.",
+  asking: "Waiting for the microphone…",
+  recording: "Recording",
+  paused: "Paused. Nothing is recorded.",
+  stopping: "Finishing…",
+  stopped: "Recorded. Sending the rest…",
+};
+const SHOWN = {
+  "record-start": ["idle"],
+  "record-pause": ["recording"],
+  "record-resume": ["paused"],
+  "record-stop": ["recording", "paused"],
+};
+
+function recorder(urls) {
+  const panel = byId("recorder");
+  let uploader = null;
+  let lock = null;
+  let queue = Promise.resolve();
+  const machine = new Recorder({
+    onData: (blob) => {
+      queue = queue.then(() => addPieces(uploader, blob));
+    },
+    onPhase: (phase) => {
+      showPhase(panel, phase);
+      if (phase === "stopped") guarded(finish);
+    },
+    onLevel: (level, silent) => {
+      byId("level").value = level;
+      byId("silence").hidden = !silent;
+      byId("elapsed").textContent = clock(machine.elapsed);
+    },
+  });
+
+  async function start() {
+    await machine.start(async (mime) => {
+      uploader = new Uploader({ send: putter(await begin(urls, mime, false)), onChange: showSafety });
+      setBusy(true);
+    });
+    lock = await navigator.wakeLock?.request("screen").catch(() => null);
+  }
+
+  async function finish() {
+    lock?.release();
+    await queue;
+    await uploader.drained();
+    await complete(urls, uploader.total);
+  }
+
+  byId("record-start").addEventListener("click", () => guarded(start));
+  byId("record-pause").addEventListener("click", () => machine.pause());
+  byId("record-resume").addEventListener("click", () => machine.resume());
+  byId("record-stop").addEventListener("click", () => machine.stop());
+}
+
+async function addPieces(uploader, blob) {
+  for (let at = 0; at < blob.size; at += CHUNK) {
+    uploader.add(new Uint8Array(await blob.slice(at, at + CHUNK).arrayBuffer()));
+  }
+}
+
+function showPhase(panel, phase) {
+  panel.dataset.phase = phase;
+  byId("recorder-state").textContent = PHASES[phase];
+  for (const [id, phases] of Object.entries(SHOWN)) {
+    const had = document.activeElement === byId(id);
+    byId(id).hidden = !phases.includes(phase);
+    if (had && byId(id).hidden) panel.querySelector("button:not([hidden])")?.focus();
+  }
+  if (phase !== "recording") byId("silence").hidden = true;
+}
+
+function showSafety({ pending, acknowledged, trouble, error }) {
+  const line = byId("safety");
+  const parts = [`${acknowledged} pieces stored on the box`];
+  if (pending) parts.push(`${pending} on the way`);
+  line.classList.toggle("warn", Boolean(trouble));
+  if (trouble?.status === 401) parts.push("you are signed out: sign in again in another tab, and this goes on");
+  else if (trouble) parts.push(`${trouble.message}: trying again; keep this page open`);
+  line.textContent = `${parts.join(", ")}.`;
+  line.dataset.pending = pending;
+  line.dataset.acknowledged = acknowledged;
+  if (error) showError(error);
+}
+
+export function clock(ms) {
+  const seconds = Math.floor(ms / 1000);
+  const two = (value) => String(value).padStart(2, "0");
+  const hours = Math.floor(seconds / 3600);
+  const minutes = Math.floor(seconds / 60) % 60;
+  return hours ? `${hours}:${two(minutes)}:${two(seconds % 60)}` : `${minutes}:${two(seconds % 60)}`;
+}
+
+/* --- a file --------------------------------------------------------------------------------------------------------- */
+
+async function sendFile(urls, file) {
+  if (!file?.size) throw new ApiError("the file is empty", { code: "audio_empty", hint: "choose another file" });
+  byId("upload-submit").disabled = true;
+  setBusy(true);
+  try {
+    const recording = await begin(urls, file.type || "application/octet-stream", true);
+    try {
+      await sendChunks(urls, file, recording);
+    } catch (error) {
+      // What the box holds is of another file: begin anew.
+      if (error.code !== "record_conflict" || !recording.received.length) throw error;
+      await sendChunks(urls, file, await begin(urls, file.type || "application/octet-stream", false));
+    }
+  } finally {
+    setBusy(false);
+    byId("upload-submit").disabled = false;
+  }
+}
+
+async function sendChunks(urls, file, recording) {
+  const send = putter(recording);
+  const chunks = Math.ceil(file.size / CHUNK);
+  const piece = async (index) => new Uint8Array(await file.slice(index * CHUNK, (index + 1) * CHUNK).arrayBuffer());
+  // The chunk before the gap is sent again: the box refuses it unless this is the same file.
+  const first = Math.max(0, Math.min(beginning(recording.received), chunks) - 1);
+  const uploader = new Uploader({ send, first, onChange: (state) => showUpload(state, chunks) });
+  for (let index = first; index < chunks; index += 1) {
+    uploader.add(await piece(index));
+    await uploader.drained();
+  }
+  await complete(urls, chunks);
+}
+
+/** How many chunks there are from 0 on without a gap. */
+export function beginning(received) {
+  const gap = received.findIndex((number, place) => number !== place);
+  return gap === -1 ? received.length : gap;
+}
+
+function showUpload({ acknowledged, trouble }, chunks) {
+  const bar = byId("upload-progress");
+  const line = byId("upload-state");
+  bar.hidden = line.hidden = false;
+  bar.value = acknowledged / chunks;
+  line.textContent = trouble
+    ? `${trouble.message}: trying again; keep this page open.`
+    : `${acknowledged} of ${chunks} pieces stored on the box.`;
+}

@@ -1,0 +1,15 @@
+/*
+ * The page of one encounter: wires what the present step shows.  Each part lives in its own module.
+ */
+
+import { capture } from "./capture.js";
+import { follow } from "./processing.js";
+import { review } from "./review.js";
+import { signed } from "./signed.js";
+
+const parts = { capture, processing: follow, "transcript-list": review, "note-text": signed };
+
+for (const [id, begin] of Object.entries(parts)) {
+  const element = document.getElementById(id);
+  if (element) begin(element);
+}

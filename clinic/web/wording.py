@@ -1,0 +1,120 @@
+"""What the pages say: labels for every value of the domain, and words for errors of the protocol.
+
+Rules kept here:
+
+* Every member of an enum has a label; a test holds the tables complete.
+* A library's own error text is never shown: it may quote the request.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flask_wtf.csrf import CSRFError
+from werkzeug.exceptions import HTTPException
+
+from clinic.domain import Consent, EncounterKind, EncounterState, Role, Stage, StatementStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What went wrong, and what to do next."""
+
+    code: str
+    message: str
+    hint: str
+
+
+STATUS = {
+    "record_conflict": 409,
+    "record_unknown": 404,
+    "note_empty": 409,
+    "note_locked": 409,
+    "note_unsigned": 409,
+    "omission_unknown": 409,
+    "statement_unknown": 409,
+    "chunk_too_large": 413,
+    "flags_open": 409,
+    "consent_missing": 409,
+    "step_unavailable": 409,
+    "audio_incomplete": 409,
+    "login_locked": 429,
+    "not_allowed": 403,
+    "signed_out": 401,
+}
+"""The HTTP status of codes for which the class of the error is too coarse."""
+
+KINDS = {
+    EncounterKind.CONSULTATION: "Consultation",
+    EncounterKind.DICTATION: "Dictation or text",
+}
+STATES = {
+    EncounterState.OPEN: "Open",
+    EncounterState.QUEUED: "Waiting",
+    EncounterState.RUNNING: "In progress",
+    EncounterState.DRAFTED: "Draft to review",
+    EncounterState.SIGNED: "Signed",
+    EncounterState.DENIED: "Refused by policy",
+    EncounterState.FAILED: "Needs attention",
+}
+CONSENTS = {
+    Consent.NOT_RECORDED: "Not asked yet",
+    Consent.GIVEN: "Given",
+    Consent.REFUSED: "Refused",
+    Consent.WITHDRAWN: "Withdrawn",
+}
+STAGES = {
+    Stage.TRANSCRIBE: ("Transcribe", "Turning speech into text"),
+    Stage.DECIDE: ("Check policy", "Deciding whether a draft may be written, and recording that decision"),
+    Stage.GENERATE: ("Write draft", "The local model writes the note"),
+    Stage.VERIFY: ("Verify", "Comparing every statement with what was said"),
+    Stage.STORE: ("Store", "Sealing the draft"),
+}
+STAGE_STATUSES = {
+    "waiting": "Waiting",
+    "current": "In progress",
+    "done": "Done",
+    "stopped": "Stopped here",
+    "unreached": "Not reached",
+}
+STATUSES = {
+    StatementStatus.SUPPORTED: "Supported",
+    StatementStatus.FLAGGED: "Check this",
+    StatementStatus.CONFIRMED: "Confirmed",
+    StatementStatus.EDITED: "Edited",
+    StatementStatus.REMOVED: "Removed",
+}
+ROLES = {
+    Role.CLINICIAN: "Clinician",
+    Role.ADMINISTRATOR: "Administrator",
+    Role.AUDITOR: "Auditor",
+}
+LANGUAGES = {
+    "en": "English",
+    "fr": "French",
+    "es": "Spanish",
+    "pt": "Portuguese",
+    "sw": "Swahili",
+    "ar": "Arabic",
+    "hi": "Hindi",
+    "ur": "Urdu",
+    "bn": "Bengali",
+    "de": "German",
+}
+
+_HTTP = {
+    400: ("request_invalid", "the request could not be understood", "go back and try again"),
+    404: ("page_unknown", "there is no such page", "check the address, or go back to the start"),
+    405: ("method_not_allowed", "this address does not take that kind of request", "go back to the start"),
+    413: ("too_large", "what was sent is larger than allowed", "send audio in pieces of at most 1 MiB"),
+    415: ("request_invalid", "the request is of a kind that is not understood here", "go back and try again"),
+    429: ("too_many_requests", "too many attempts", "wait a minute, then try again"),
+}
+
+
+def http_problem(error: HTTPException, status: int) -> Problem:
+    """Return the words for an error of the protocol."""
+    if isinstance(error, CSRFError):
+        return Problem("csrf_invalid", "the page is out of date", "load the page again, then repeat the step")
+    code, message, hint = _HTTP.get(status, ("http_error", f"the request failed with status {status}", "try again"))
+    return Problem(code, message, hint)

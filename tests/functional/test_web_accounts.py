@@ -1,0 +1,172 @@
+"""The administrator's and the auditor's pages, which hold no patient data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyrage
+import pytest
+
+from clinic.audit.export import open_export
+from clinic.domain import Role
+from clinic.records.patients import Patient
+from tests.functional.web_world import CANARY, PASSWORD, World
+
+
+def test_administrator_adds_resets_and_disables(world: World) -> None:
+    """An account is added, can sign in, gets a new password, and is disabled."""
+    admin, person = world.browser(Role.ADMINISTRATOR), world.browser()
+    fields = {"username": "nurse.joy", "display_name": "Joy", "role": "clinician", "password": "first password"}
+    assert admin.post("/users", **fields).status_code == 303
+    assert person.sign_in("nurse.joy", "first password").status_code == 302
+    with world.records.read() as tx:
+        account = tx.users.by_username("nurse.joy")
+    assert account is not None
+    assert admin.post(f"/users/{account.id}/reset", password="second password").status_code == 303
+    assert person.get("/password", json=True).status_code == 401
+    assert person.sign_in("nurse.joy", "second password").status_code == 302
+    assert admin.post(f"/users/{account.id}/disable").status_code == 303
+    assert world.browser().sign_in("nurse.joy", "second password").status_code == 401
+
+
+def test_disabled_account_is_enabled_again(world: World) -> None:
+    """Disabling asks a second time; the page of a disabled account offers the way back, and it works."""
+    admin = world.browser(Role.ADMINISTRATOR)
+    account = world.users[Role.CLINICIAN]
+    page = admin.get("/users").text
+    assert "Yes, disable clinician" in page
+    assert f"/users/{account.id}/enable" not in page
+    admin.post(f"/users/{account.id}/disable")
+    assert f"/users/{account.id}/enable" in admin.get("/users").text
+    assert world.browser(Role.AUDITOR).post(f"/users/{account.id}/enable").status_code == 403
+    assert world.browser().sign_in("clinician").status_code == 401
+    assert admin.post(f"/users/{account.id}/enable").status_code == 303
+    assert world.browser().sign_in("clinician").status_code == 302
+    assert "user.enabled" in world.events()
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"password": "short"}, "10 characters"),
+        ({"username": "clinician"}, "taken"),
+        ({"role": "emperor"}, "Choose a role"),
+        ({"username": "a b"}, "user name cannot be used"),
+    ],
+)
+def test_bad_account_is_explained(world: World, changed: dict[str, str], sentence: str) -> None:
+    """What is wrong is said at its field, and what was typed is kept, but for the password."""
+    admin = world.browser(Role.ADMINISTRATOR)
+    fields = {"username": "joy", "display_name": "Joy Kept", "role": "clinician", "password": "first password"}
+    response = admin.post("/users", **{**fields, **changed})
+    assert response.status_code == 422
+    assert sentence in response.text
+    assert "Joy Kept" in response.text
+    assert "first password" not in response.text
+
+
+def test_administrator_cannot_disable_themselves(world: World) -> None:
+    """Somebody must be left to mend things."""
+    admin = world.browser(Role.ADMINISTRATOR)
+    assert admin.post(f"/users/{world.users[Role.ADMINISTRATOR].id}/disable").status_code == 422
+    assert admin.get("/users").status_code == 200
+
+
+def test_auditor_sees_entries_and_no_patient(world: World, patient: Patient) -> None:
+    """The list shows events by pseudonym; neither name nor patient id is in it."""
+    world.browser(Role.CLINICIAN).get(f"/patients/{patient.id}")
+    page = world.browser(Role.AUDITOR).get("/audit").text
+    assert "patient.viewed" in page
+    assert world.records.audit.pseudonym(patient.id)[:16] in page
+    assert CANARY not in page
+    assert patient.id not in page
+
+
+def test_auditor_pages_through_the_log(world: World, patient: Patient) -> None:
+    """The newest entries come first; older pages hold the rest; a page beyond the end is empty, not an error."""
+    with world.records.write() as tx:
+        for _ in range(60):
+            tx.patients.get(patient.id, world.actor())
+    auditor = world.browser(Role.AUDITOR)
+    size = world.records.audit.head().size
+    assert f'<td class="number">{size}</td>' in auditor.get("/audit").text
+    assert '<td class="number">1</td>' in auditor.get("/audit?page=2").text
+    assert auditor.get("/audit?page=999").status_code == 200
+    assert auditor.get("/audit?page=x").status_code == 422
+
+
+def test_auditor_verifies(world: World) -> None:
+    """Verification says that the log is whole, and is itself recorded."""
+    auditor = world.browser(Role.AUDITOR)
+    assert "The log is whole." in auditor.post("/audit/verify").text
+    assert "log.verified" in world.events()
+
+
+def test_checkpoint_is_downloaded(world: World) -> None:
+    """The checkpoint is the log's own signed note."""
+    response = world.browser(Role.AUDITOR).post("/audit/checkpoint")
+    assert response.headers["Content-Disposition"].startswith("attachment; filename=clinic-checkpoint-")
+    assert response.text.startswith(world.records.audit.origin)
+    assert world.records.audit.verify(checkpoint=response.text).ok
+
+
+def test_export_opens_with_the_auditors_key_only(world: World, tmp_path: Path) -> None:
+    """The export is encrypted for the key that was given, opens with it, and does not stay on the box."""
+    identity = pyrage.x25519.Identity.generate()
+    auditor = world.browser(Role.AUDITOR)
+    size = world.records.audit.head().size
+    response = auditor.post("/audit/export", recipient=str(identity.to_public()))
+    assert response.status_code == 200
+    assert response.data.startswith(b"age-encryption.org/v1")
+    export = tmp_path / "log.age"
+    export.write_bytes(response.data)
+    assert open_export(export, str(identity)).manifest.last >= size
+    assert list(world.services.config.run_dir.glob("*.age")) == []
+    assert "log.exported" in world.events()
+
+
+@pytest.mark.parametrize("recipient", ["", "not a key", "age1" + "q" * 58, "AGE-SECRET-KEY-1" + "Q" * 58])
+def test_export_needs_a_recipient(world: World, recipient: str) -> None:
+    """Without a valid public key nothing leaves."""
+    response = world.browser(Role.AUDITOR).post("/audit/export", recipient=recipient)
+    assert response.status_code == 422
+    assert "error-box" in response.text
+    assert "log.exported" not in world.events()
+
+
+def test_patient_is_edited_and_found(world: World, patient: Patient) -> None:
+    """Details can be changed; the search finds by part of the name and by record number."""
+    browser = world.browser(Role.CLINICIAN)
+    form = browser.get(f"/patients/{patient.id}/edit").text
+    assert 'value="1961-03-05"' in form
+    changed = browser.post(f"/patients/{patient.id}", name="Quinn Marble", date_of_birth="1962-03-05")
+    assert changed.status_code == 303
+    page = browser.get(f"/patients/{patient.id}").text
+    assert "Quinn Marble" in page
+    assert "5 Mar 1962" in page
+    assert "Quinn" in browser.post("/patients/search", text="marble").text
+
+
+def test_record_number_is_unique(world: World, patient: Patient) -> None:
+    """A second patient with the same record number is refused at the field."""
+    browser = world.browser(Role.CLINICIAN)
+    response = browser.post("/patients", name="Somebody", record_number=patient.data.record_number)
+    assert response.status_code == 422
+    assert "Another patient has this record number." in response.text
+    assert 'aria-describedby="record_number-problem"' in response.text
+
+
+@pytest.mark.parametrize("born", ["2999-01-01", "1700-01-01", "yesterday", "05/03/1961"])
+def test_impossible_date_of_birth_is_explained(world: World, born: str) -> None:
+    """A date of birth is in the past, and unambiguous."""
+    response = world.browser(Role.CLINICIAN).post("/patients", name="Somebody", date_of_birth=born)
+    assert response.status_code == 422
+    assert "Give a date of birth in the past" in response.text
+
+
+def test_password_is_changed_through_the_form(world: World) -> None:
+    """A weak new password is refused with the rule."""
+    browser = world.browser(Role.CLINICIAN)
+    response = browser.post("/password", current=PASSWORD, password="short")
+    assert response.status_code == 422
+    assert "10 characters" in response.text
