@@ -1,0 +1,156 @@
+"""`clinic user` and `clinic patient`."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime
+
+import click
+
+from clinic.cli.common import home_option, json_option, open_here, out, print_json
+from clinic.domain import OPERATOR, Role
+from clinic.errors import InputError, RecordError
+from clinic.records.patients import Patient, PatientData
+
+
+def _password() -> str:
+    """Ask at the terminal, or read a line of standard input: never an argument, which others can see."""
+    if sys.stdin.isatty():
+        return str(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
+    password = sys.stdin.readline().rstrip("\n")
+    if not password:
+        raise InputError("no password was given", code="password_missing", hint="type it at the terminal or pipe it in")
+    return password
+
+
+@click.group()
+def user() -> None:
+    """Accounts of the web form."""
+
+
+@user.command()
+@click.argument("username")
+@click.option("--role", type=click.Choice([role.value for role in Role]), required=True)
+@click.option("--name", "display_name", help="Name shown in notes.  Default: the user name.")
+@home_option
+@json_option
+def add(username: str, *, role: str, display_name: str | None, as_json: bool) -> None:
+    """Add an account; the password is asked for, or read from standard input."""
+    _, _, records = open_here()
+    password = _password()
+    with records.write() as tx:
+        made = tx.users.create(
+            username, display_name=display_name or username, role=Role(role), password=password, actor=OPERATOR
+        )
+    if as_json:
+        print_json({"id": made.id, "username": made.username, "role": made.role.value})
+    else:
+        out.print(f"added {made.username} ({made.role.value})", markup=False)
+
+
+@user.command("list")
+@home_option
+@json_option
+def list_users(*, as_json: bool) -> None:
+    """List the accounts."""
+    _, _, records = open_here()
+    with records.read() as tx:
+        users = tx.users.list()
+    if as_json:
+        print_json([{"id": u.id, "username": u.username, "role": u.role.value, "disabled": u.disabled} for u in users])
+        return
+    for found in users:
+        out.print(f"{found.username}  {found.role.value}{'  disabled' if found.disabled else ''}", markup=False)
+
+
+@user.command()
+@click.argument("username")
+@home_option
+def disable(username: str) -> None:
+    """Disable an account; its sessions end at once."""
+    _, _, records = open_here()
+    with records.write() as tx:
+        found = tx.users.by_username(username)
+        if found is None:
+            raise RecordError(f"there is no account `{username}`", code="user_unknown", hint="see `clinic user list`")
+        tx.users.disable(found.username, actor=OPERATOR)
+    out.print(f"disabled {username}", markup=False)
+
+
+@user.command()
+@click.argument("username")
+@home_option
+def enable(username: str) -> None:
+    """Enable a disabled account again; its password is the one it had."""
+    _, _, records = open_here()
+    with records.write() as tx:
+        found = tx.users.by_username(username)
+        if found is None:
+            raise RecordError(f"there is no account `{username}`", code="user_unknown", hint="see `clinic user list`")
+        tx.users.enable(found.username, actor=OPERATOR)
+    out.print(f"enabled {username}", markup=False)
+
+
+@user.command()
+@click.argument("username")
+@home_option
+def reset(username: str) -> None:
+    """Set a new password; the account's sessions end at once."""
+    _, _, records = open_here()
+    password = _password()
+    with records.write() as tx:
+        found = tx.users.by_username(username)
+        if found is None:
+            raise RecordError(f"there is no account `{username}`", code="user_unknown", hint="see `clinic user list`")
+        tx.users.reset_password(found.username, password, actor=OPERATOR)
+    out.print(f"new password set for {username}", markup=False)
+
+
+@click.group()
+def patient() -> None:
+    """Patients of this clinic."""
+
+
+@patient.command("add")
+@click.option("--name", prompt=True)
+@click.option("--born", type=click.DateTime(["%Y-%m-%d"]), help="Date of birth, YYYY-MM-DD.")
+@click.option("--sex")
+@click.option("--record-number")
+@home_option
+@json_option
+def add_patient(*, name: str, born: datetime | None, sex: str | None, record_number: str | None, as_json: bool) -> None:
+    """Add a patient and print the id."""
+    _, _, records = open_here()
+    data = PatientData(name=name, date_of_birth=born.date() if born else None, sex=sex, record_number=record_number)
+    with records.write() as tx:
+        made = tx.patients.create(data, actor=OPERATOR)
+    if as_json:
+        print_json({"id": made.id})
+    else:
+        out.print(made.id, markup=False)
+
+
+@patient.command("list")
+@home_option
+@json_option
+def list_patients(*, as_json: bool) -> None:
+    """List the patients: decrypted here, and recorded in the audit log."""
+    _, _, records = open_here()
+    with records.write() as tx:
+        patients = tx.patients.list(actor=OPERATOR)
+    if as_json:
+        print_json([_document(p) for p in patients])
+        return
+    for found in patients:
+        out.print(f"{found.id}  {found.data.name}", markup=False)
+
+
+def _document(found: Patient) -> dict[str, str | None]:
+    born = found.data.date_of_birth
+    return {
+        "id": found.id,
+        "name": found.data.name,
+        "date_of_birth": None if born is None else born.isoformat(),
+        "sex": found.data.sex,
+        "record_number": found.data.record_number,
+    }

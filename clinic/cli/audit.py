@@ -1,0 +1,169 @@
+"""`clinic audit`: verify, checkpoint, prove, export, open, tail."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from clinic.audit.entry import Entry
+from clinic.audit.export import export as write_export
+from clinic.audit.export import open_export
+from clinic.audit.verify import VerifyReport
+from clinic.cli.common import err, home_option, json_option, open_here, out, print_json
+from clinic.cli.report import print_verification
+from clinic.domain import OPERATOR
+from clinic.errors import InputError
+
+
+@click.group()
+def audit() -> None:
+    """The tamper-evident log of everything that was decided and done."""
+
+
+@audit.command()
+@click.option("--checkpoint", "checkpoint_file", type=click.Path(path_type=Path), help="A checkpoint taken earlier.")
+@home_option
+@json_option
+@click.pass_context
+def verify(ctx: click.Context, *, checkpoint_file: Path | None, as_json: bool) -> None:
+    """Re-derive every hash of the log.  Exit 1 if anything was changed, removed, reordered or cut off.
+
+    This verifies the log itself; `clinic doctor` compares the records with it.
+    """
+    _, _, records = open_here()
+    checkpoint = None if checkpoint_file is None else read_text(checkpoint_file)
+    report = records.audit.verify(checkpoint=checkpoint)
+    if as_json:
+        print_json(report_document(report))
+    else:
+        print_verification(report)
+        out.print("this verified the log itself; `clinic doctor` compares the records with it", markup=False)
+    ctx.exit(0 if report.ok else 1)
+
+
+@audit.command()
+@click.option("--out", "target", type=click.Path(path_type=Path), help="Write it here.  Default: standard output.")
+@home_option
+def checkpoint(*, target: Path | None) -> None:
+    """Print a signed note over the log as it stands: take it away; with it a later cut or fork is found."""
+    _, _, records = open_here()
+    note = records.audit.checkpoint()
+    if target is None:
+        click.echo(note, nl=False)
+        return
+    if target.exists():
+        raise InputError(f"`{target}` exists already", code="output_exists", hint="choose another name")
+    target.write_text(note, encoding="utf-8")
+    err.print(f"verify later with: clinic audit verify --checkpoint {target}", markup=False)
+
+
+@audit.command()
+@click.argument("seq", type=int)
+@home_option
+def prove(seq: int) -> None:
+    """Print a proof that entry SEQ is in the log, for somebody who is not to see the others."""
+    _, _, records = open_here()
+    click.echo(records.audit.prove(seq), nl=False)
+
+
+@audit.command()
+@click.option(
+    "--recipient", "recipients", multiple=True, required=True, help="An age recipient (`age1...`); repeatable."
+)
+@click.option("--out", "target", type=click.Path(path_type=Path), required=True)
+@click.option("--first", type=int, default=1, show_default=True)
+@click.option("--last", type=int, help="Default: the last entry.")
+@home_option
+@json_option
+def export(*, recipients: tuple[str, ...], target: Path, first: int, last: int | None, as_json: bool) -> None:
+    """Verify the log and write it, encrypted for the auditors, to one file."""
+    _, _, records = open_here()
+    done = write_export(records.audit, recipients, target, actor=OPERATOR, first=first, last=last)
+    if as_json:
+        print_json({"path": str(done.path), "sha256": done.sha256, "manifest": done.manifest.model_dump(mode="json")})
+        return
+    out.print(f"{done.path}: entries {done.manifest.first} to {done.manifest.last}, sha256 {done.sha256}", markup=False)
+    out.print(f"the clinic's audit key, for the auditor to compare: {done.manifest.vkey}", markup=False)
+
+
+@audit.command("open")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--identity", type=click.Path(path_type=Path), required=True, help="The auditor's age key file.")
+@click.option("--vkey", help="The clinic's audit key as the auditor knows it.")
+@click.option("--checkpoint", "checkpoint_file", type=click.Path(path_type=Path), help="A checkpoint taken earlier.")
+@json_option
+@click.pass_context
+def open_command(
+    ctx: click.Context, *, file: Path, identity: Path, vkey: str | None, checkpoint_file: Path | None, as_json: bool
+) -> None:
+    """Decrypt and verify an export, without any data folder, and print its entries."""
+    earlier = None if checkpoint_file is None else read_text(checkpoint_file)
+    opened = open_export(file, read_text(identity), vkey=vkey, checkpoint=earlier)
+    entries = [entry_document(entry) for entry in opened.entries]
+    if as_json:
+        print_json({"report": report_document(opened.report), "key_known": opened.key_known, "entries": entries})
+    else:
+        for entry in entries:
+            out.print(json.dumps(entry, ensure_ascii=False), markup=False)
+        print_verification(opened.report)
+        if not opened.key_known:
+            err.print(f"compare the key with the one the clinic handed out: {opened.manifest.vkey}", markup=False)
+    ctx.exit(0 if opened.report.ok else 1)
+
+
+@audit.command()
+@click.option("-n", "--lines", default=20, show_default=True)
+@home_option
+@json_option
+def tail(*, lines: int, as_json: bool) -> None:
+    """Print the last entries."""
+    _, _, records = open_here()
+    size = records.audit.head().size
+    entries = [entry_document(entry) for entry in records.audit.entries(first=max(1, size - lines + 1))]
+    if as_json:
+        print_json(entries)
+        return
+    for entry in entries:
+        body = " ".join(f"{key}={value}" for key, value in entry["body"].items())
+        out.print(f"{entry['seq']:>6} {entry['at']} {entry['actor']} {entry['event']} {body}", markup=False)
+
+
+def report_document(report: VerifyReport) -> dict[str, Any]:
+    """Return a verification report for programs."""
+    return {
+        "ok": report.ok,
+        "entries": report.entries,
+        "first_bad": report.first_bad,
+        "problem": report.problem,
+        "message": report.message,
+        "head": report.head_hash.hex(),
+        "root": report.root.hex(),
+    }
+
+
+def entry_document(entry: Entry) -> dict[str, Any]:
+    """Return an audit entry for programs and people."""
+    return {
+        "seq": entry.seq,
+        "at": entry.at,
+        "actor": entry.actor,
+        "role": entry.role,
+        "event": entry.event,
+        "body": json.loads(entry.body),
+        "hash": entry.hash.hex(),
+    }
+
+
+def read_text(path: Path) -> str:
+    """Read a small text file named on the command line.
+
+    Raises:
+        InputError: `file_unreadable`.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise InputError(f"cannot read `{path}`", code="file_unreadable", hint="name an existing text file") from None

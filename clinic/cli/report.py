@@ -1,0 +1,92 @@
+"""How an outcome looks on a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+from rich.table import Table
+
+from clinic.cli.common import out, print_json
+from clinic.domain import Note, Statement, StatementStatus
+
+if TYPE_CHECKING:
+    from clinic.audit.verify import VerifyReport
+    from clinic.headless import Outcome
+
+_MARKS = {
+    StatementStatus.SUPPORTED: "[green]supported[/]",
+    StatementStatus.FLAGGED: "[bold yellow]flagged[/]",
+}
+
+
+def show(outcome: Outcome, *, as_json: bool) -> None:
+    """Print an outcome for people or for programs."""
+    if as_json:
+        print_json(outcome.document())
+    else:
+        print_report(outcome)
+
+
+def print_verification(report: VerifyReport) -> None:
+    """Print the one line that people look for."""
+    if report.ok:
+        out.print(f"audit log: {report.entries} entries, verified", markup=False)
+        return
+    where = "" if report.first_bad is None else f", first bad entry {report.first_bad}"
+    out.print(f"audit log: NOT verified ({report.problem}{where}): {report.message}", markup=False, style="bold red")
+
+
+def print_report(outcome: Outcome) -> None:
+    """Print transcript, decision, note, omissions, timings and the state of the audit log."""
+    out.rule("transcript")
+    for segment in outcome.transcript.segments:
+        start = "" if segment.start is None else f"[{segment.start:6.1f}s] "
+        out.print(f"{segment.id:>4} {start}{segment.text}", markup=False)
+    out.rule("policy decision")
+    decision = outcome.decision
+    meaning = {"permit": "permitted", "redact": "permitted, the patient's known identifiers taken out"}
+    out.print(
+        f"{meaning[decision['outcome']]}; recorded before generation as audit entry {decision['audit_seq']}",
+        markup=False,
+    )
+    out.print(f"policies that fired: {', '.join(decision['policies'])}", markup=False)
+    out.print(f"policy set: sha256 {decision['policy_set'][:16]}…", markup=False)
+    out.rule("draft note (not signed)")
+    print_verified_note(outcome.note)
+    out.rule()
+    timings = ", ".join(f"{name.removesuffix('_s')} {value:.1f} s" for name, value in outcome.timings.items())
+    out.print(f"time: {timings}", markup=False)
+    print_verification(outcome.audit)
+    out.print(f"written by {outcome.note.model}; a clinician reads, mends and signs every note", markup=False)
+
+
+def print_verified_note(note: Note) -> None:
+    """Print a note with the standing and the seconds of evidence of every statement."""
+    table = Table(box=None, pad_edge=False, show_header=True, header_style="dim")
+    for heading in ("section", "statement", "evidence", "standing"):
+        table.add_column(heading, overflow="fold")
+    section = None
+    for statement in note.statements:
+        shown = "" if statement.section == section else statement.section
+        section = statement.section
+        table.add_row(escape(shown), escape(statement.text), _evidence(statement), _standing(statement))
+    out.print(table)
+    if note.omissions:
+        out.print("\nsaid, but not in the note:")
+    for omission in note.omissions:
+        out.print(f"  {omission.segment} {omission.kind}: {omission.text}", markup=False)
+
+
+def _evidence(statement: Statement) -> str:
+    return "\n".join(
+        piece.segment
+        if piece.start is None or piece.end is None
+        else f"{piece.segment} {piece.start:.1f}-{piece.end:.1f}s"
+        for piece in statement.evidence
+    )
+
+
+def _standing(statement: Statement) -> str:
+    mark = _MARKS.get(statement.status, statement.status.value)
+    return "\n".join([mark, *(escape(reason.message) for reason in statement.reasons)])

@@ -1,0 +1,45 @@
+"""`clinic transcribe`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from clinic.cli.common import home_option, home_path, json_option, load_config, out, print_json
+from clinic.cli.options import audio_argument, chunks, read_audio
+from clinic.config import Config
+from clinic.speech.decode import decode
+from clinic.speech.subtitles import to_srt, to_vtt
+from clinic.speech.whisper import load_transcriber
+
+
+@click.command()
+@audio_argument
+@click.option("--language", help="Language of the recording, such as `en`.  Default: detected.")
+@click.option("--srt", "form", flag_value="srt", help="Print SubRip subtitles.")
+@click.option("--vtt", "form", flag_value="vtt", help="Print WebVTT subtitles.")
+@home_option
+@json_option
+def transcribe(audio: Path, *, language: str | None, form: str | None, as_json: bool) -> None:
+    """Transcribe AUDIO and print it; nothing is stored."""
+    config = _config_or_default()
+    decoded = decode(chunks(read_audio(audio)), max_duration_s=config.speech.max_duration_s)
+    transcript = load_transcriber(config).transcribe(decoded.samples, language=language or config.speech.language)
+    if form == "srt":
+        click.echo(to_srt(transcript), nl=False)
+    elif form == "vtt":
+        click.echo(to_vtt(transcript), nl=False)
+    elif as_json:
+        print_json(transcript.model_dump(mode="json", include={"language", "duration_s", "segments"}))
+    else:
+        for segment in transcript.segments:
+            out.print(f"[{segment.start or 0:7.1f}s] {segment.text}", markup=False)
+
+
+def _config_or_default() -> Config:
+    home = home_path()
+    if (home / "clinic.toml").exists():
+        return load_config()
+    # Without a data folder the weights go to the user's cache, so that a later `clinic init` finds its place empty.
+    return Config(home=home, models=Path.home() / ".cache" / "clinic" / "models")
