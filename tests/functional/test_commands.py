@@ -1,0 +1,97 @@
+"""The command line as its users meet it: accounts, keys, documents that fit each other, nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from clinic.cli import main
+from clinic.config import Config
+from clinic.crypto.keys import SlotKind, slots
+from clinic.errors import AuthenticationError, SealedError
+from clinic.home import HomeOptions, create, open_records, recover, unlock_home
+from clinic.records.records import Records
+from tests.conftest import MODELS, SAMPLE
+
+OLD, NEW = "the first passphrase of all", "quite another passphrase now"
+
+
+def clinic(*arguments: str, config: Config | None = None, typed: str | None = None) -> Result:
+    """Run one command."""
+    home = [] if config is None else ["--home", str(config.home)]
+    return CliRunner().invoke(main, [*arguments, *home], input=typed)
+
+
+def document(result: Result) -> Any:
+    """Return the one JSON document on stdout."""
+    return json.loads(result.stdout)
+
+
+def test_account_is_added_listed_reset_disabled_enabled(config: Config, records: Records) -> None:
+    """`user add|list|reset|disable|enable` do what they say, and the records still fit the log."""
+    assert (
+        clinic("user", "add", "ada", "--role", "clinician", config=config, typed="correct horse battery\n").exit_code
+        == 0
+    )
+    assert [u["username"] for u in document(clinic("user", "list", "--json", config=config))] == ["ada"]
+    assert clinic("user", "reset", "ada", config=config, typed="another good password\n").exit_code == 0
+    assert records.authenticate("ada", "another good password").username == "ada"
+    assert clinic("user", "disable", "ada", config=config).exit_code == 0
+    with pytest.raises(AuthenticationError):
+        records.authenticate("ada", "another good password")
+    assert clinic("user", "enable", "ada", config=config).exit_code == 0
+    assert records.authenticate("ada", "another good password").username == "ada"
+    assert records.sweep() == ()
+
+
+def test_keys_status_is_json(config: Config) -> None:
+    """`keys status --json` is one document."""
+    kinds = [slot["kind"] for slot in document(clinic("keys", "status", "--json", config=config))["slots"]]
+    assert sorted(kinds) == ["insecure-key-file", "recovery"]
+
+
+def test_recovery_sets_a_passphrase_and_keeps_the_recovery_key(tmp_path: Path) -> None:
+    """After a recovery the new passphrase opens, the old one does not, and the paper key works another time."""
+    made = create(tmp_path / "h", HomeOptions(passphrase=OLD, models=MODELS))
+    recover(made.config, made.recovery_key, NEW)
+    records = open_records(made.config, unlock_home(made.config, passphrase=NEW))
+    assert [e.event for e in records.audit.entries()][-1] == "key.unlocked"
+    with pytest.raises(SealedError):
+        unlock_home(made.config, passphrase=OLD)
+    assert sorted(slot.kind for slot in slots(made.config.keys_file)) == [SlotKind.PASSPHRASE, SlotKind.RECOVERY]
+    recover(made.config, made.recovery_key, OLD)
+    unlock_home(made.config, passphrase=OLD)
+
+
+@pytest.mark.models
+def test_consult_documents_fit_the_other_commands(config: Config, tmp_path: Path) -> None:
+    """What `consult --json` prints is read by `note verify` as transcript and as note, with the same verdicts."""
+    out = document(clinic("consult", str(SAMPLE), "--language", "en", "--json", config=config))
+    assert set(out) == {"encounter", "transcript", "decision", "note", "timings"}
+    assert out["decision"]["outcome"] in {"permit", "redact"}
+    file = tmp_path / "consult.json"
+    file.write_text(json.dumps(out), encoding="utf-8")
+    again = document(clinic("note", "verify", "--transcript", str(file), "--note", str(file), "--json"))
+    verdicts = {s["id"]: s["status"] for s in out["note"]["statements"]}
+    assert {s["id"]: s["status"] for s in again["statements"]} == verdicts
+    assert "audit log:" in clinic("audit", "verify", config=config).stdout
+
+
+@pytest.mark.models
+def test_transcribing_leaves_nothing_but_the_models(tmp_path: Path) -> None:
+    """`transcribe` without a data folder writes only the models' cache: no telemetry of a library, no data folder."""
+    command = [sys.executable, "-m", "clinic", "transcribe", str(SAMPLE), "--json"]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("CLINIC", "XDG", "HF_", "ORT_"))}
+    run = subprocess.run(
+        command, env=clean | {"HOME": str(tmp_path)}, capture_output=True, text=True, timeout=200, check=True
+    )
+    assert json.loads(run.stdout)["segments"]
+    left = {str(p.relative_to(tmp_path).parent) for p in tmp_path.rglob("*") if p.is_file()}
+    assert left == {".cache/clinic/models/whisper-base"}

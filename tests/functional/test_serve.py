@@ -1,0 +1,258 @@
+"""`clinic serve` as a whole: sealed start, unlocking, restarts of what dies, an end without orphans."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request  # noqa: TID251 - the test asks the server under test
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from clinic import control
+from clinic.config import Config
+from clinic.errors import ClinicError, ConfigError, SealedError
+from clinic.home import HomeOptions, create, open_records, unlock_home
+from clinic.supervisor import Supervisor
+from tests.conftest import MODELS
+
+PASSPHRASE = "five unrelated words are easy"
+DEADLINE_S = 90
+
+
+def free_port() -> int:
+    """Return a port that nobody uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@contextmanager
+def served(config: Config, *, command: str = "serve", **variables: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `clinic serve`, or another of its processes, without a terminal."""
+    with (config.logs_dir / "serve.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "clinic", command, "--home", str(config.home)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=os.environ | variables,
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(40)
+
+
+def health(config: Config) -> str:
+    """Ask `/health`, trusting the clinic's own CA only; returns its status word, or `down`."""
+    context = ssl.create_default_context(cafile=str(config.tls_dir / "ca.crt"))
+    url = f"https://localhost:{config.web.port}/health"
+    try:
+        with urllib.request.urlopen(url, context=context, timeout=5) as answer:  # noqa: TID251 - as above
+            return str(json.load(answer)["status"])
+    except urllib.error.HTTPError as error:
+        return str(json.load(error)["status"])
+    except OSError:
+        return "down"
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, "timed out"
+        time.sleep(0.2)
+
+
+def descendants(pid: int) -> set[int]:
+    """Return all processes below `pid`."""
+    found: set[int] = set()
+    pending = [pid]
+    while pending:
+        for task in Path(f"/proc/{pending.pop()}/task").glob("*/children"):
+            children = {int(child) for child in task.read_text().split()}
+            pending += children - found
+            found |= children
+    return found
+
+
+def alive(pids: set[int]) -> set[int]:
+    """Return those that still run (zombies do not)."""
+    running = set()
+    for pid in pids:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+        if state != "Z":
+            running.add(pid)
+    return running
+
+
+def unlocks(config: Config, passphrase: str | None = None) -> list[str]:
+    """Return what the audit log says about each unlocking."""
+    records = open_records(config, unlock_home(config, passphrase=passphrase))
+    return [json.loads(entry.body)["slot_kind"] for entry in records.audit.entries() if entry.event == "key.unlocked"]
+
+
+def refused_serve(config: Config) -> str:
+    """Run a `clinic serve` that must refuse; returns what it said."""
+    command = [sys.executable, "-m", "clinic", "serve", "--home", str(config.home)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL)
+    assert run.returncode == 2
+    assert "Traceback" not in run.stderr
+    return run.stdout + run.stderr
+
+
+def web_processes(supervisor: int) -> set[int]:
+    """Return the web form's processes."""
+    return {p for p in descendants(supervisor) if b"\0web\0" in Path(f"/proc/{p}/cmdline").read_bytes()}
+
+
+@pytest.mark.models
+def test_sealed_start_unlock_restart_stop(tmp_path: Path) -> None:
+    """Sealed until the passphrase comes; a killed web process comes back; SIGTERM leaves no process behind."""
+    options = HomeOptions(passphrase=PASSPHRASE, models=MODELS, port=free_port())
+    config = create(tmp_path / "h", options).config
+    with served(config) as clinic:
+        wait_for(lambda: health(config) == "sealed")
+        assert control.ask(config, "status") == "sealed"
+        assert control.ask(config, "unlock", "not the passphrase at all") == "key_wrong"
+        assert health(config) == "sealed"
+        assert control.ask(config, "unlock", PASSPHRASE) == "ok"
+        wait_for(lambda: health(config) == "ok")
+        assert unlocks(config, PASSPHRASE) == ["passphrase"]
+
+        running = web_processes(clinic.pid)
+        assert control.ask(config, "unlock", "not the passphrase at all") == "key_wrong"
+        assert control.ask(config, "unlock", PASSPHRASE) == "ok"
+        assert control.ask(config, "status") == "unsealed"
+        time.sleep(2)
+        assert web_processes(clinic.pid) == running  # unlocking twice restarts nothing
+        assert unlocks(config, PASSPHRASE) == ["passphrase"]
+
+        killed = web_processes(clinic.pid)
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: bool(web_processes(clinic.pid) - killed))
+        wait_for(lambda: health(config) == "ok")
+        below = descendants(clinic.pid)
+        assert len(below) >= 4  # web and its worker, the job worker, the model server's keeper
+    assert alive(below) == set()
+    with pytest.raises(SealedError):
+        control.ask(config, "status")
+
+
+@pytest.mark.models
+def test_killed_supervisor_leaves_no_orphans(make_home: Callable[..., Config]) -> None:
+    """`kill -9` of `clinic serve` takes web, worker and model server with it, and the next start works."""
+    config = make_home("h", port=free_port())
+    with served(config) as clinic:
+        wait_for(lambda: health(config) == "ok")
+        below = descendants(clinic.pid)
+        clinic.kill()
+        wait_for(lambda: not alive(below))
+    with served(config):
+        wait_for(lambda: health(config) == "ok")
+
+
+def test_key_is_in_no_argument_or_variable(make_home: Callable[..., Config]) -> None:
+    """The children get the key through a pipe: it is neither in their arguments nor in their environment."""
+    config = make_home("h", port=free_port())
+    key = config.insecure_key_file.read_bytes().strip()
+    with served(config) as clinic:
+        wait_for(lambda: health(config) == "ok")
+        for pid in descendants(clinic.pid):
+            for name in ("cmdline", "environ"):
+                assert key not in Path(f"/proc/{pid}/{name}").read_bytes()
+
+
+def test_second_serve_leaves_the_first_alone_and_a_kill_leaves_nothing(tmp_path: Path) -> None:
+    """A second clinic on the same folder is refused; a sealed clinic that is killed takes its page with it."""
+    config = create(tmp_path / "h", HomeOptions(passphrase=PASSPHRASE, port=free_port())).config
+    with served(config) as clinic:
+        wait_for(lambda: health(config) == "sealed")
+        assert "clinic_running" in refused_serve(config)
+        assert health(config) == "sealed"
+        assert control.ask(config, "status") == "sealed"
+        below = descendants(clinic.pid)
+        assert below
+        clinic.kill()
+        wait_for(lambda: not alive(below))
+
+
+def test_port_of_another_program_is_named(tmp_path: Path) -> None:
+    """Where somebody else has the port, `serve` says so and ends; it does not restart its web form for ever."""
+    config = create(tmp_path / "h", HomeOptions(passphrase=PASSPHRASE, port=free_port())).config
+    with socket.socket() as other:
+        other.bind(("0.0.0.0", config.web.port))  # noqa: S104 - what the web form binds, too
+        other.listen()
+        said = refused_serve(config)
+    assert f"port {config.web.port} is in use (port_in_use)" in said.splitlines()[0]
+    assert f"port {config.web.port} is in use by another program (port_in_use)" in said
+
+
+def test_passphrase_from_the_environment_goes_no_further(tmp_path: Path) -> None:
+    """`CLINIC_PASSPHRASE` unlocks a `serve` without a terminal, and no child has it in its environment."""
+    config = create(tmp_path / "h", HomeOptions(passphrase=PASSPHRASE, models=MODELS, port=free_port())).config
+    with served(config, CLINIC_PASSPHRASE=PASSPHRASE) as clinic:
+        wait_for(lambda: health(config) == "ok")
+        assert control.ask(config, "status") == "unsealed"
+        assert unlocks(config, PASSPHRASE) == ["passphrase"]
+        below = descendants(clinic.pid)
+        assert web_processes(clinic.pid) <= below
+        for pid in alive(below):
+            environment = Path(f"/proc/{pid}/environ").read_bytes()
+            assert b"CLINIC_PASSPHRASE" not in environment
+            assert PASSPHRASE.encode() not in environment
+
+
+@pytest.mark.parametrize("command", ["web", "worker"])
+def test_standalone_process_records_that_it_unlocked(make_home: Callable[..., Config], command: str) -> None:
+    """What systemd starts on its own unlocks on its own, and the audit log says so."""
+    config = make_home("h", port=free_port())
+    with served(config, command=command):
+        wait_for(lambda: unlocks(config) == ["insecure-key-file"])
+
+
+def test_control_socket_of_somebody_else_is_left_alone(tmp_path: Path, config: Config) -> None:
+    """A socket that answers is refused, one that a crash left is replaced, and only our own is removed."""
+    path = control.socket_path(config)
+
+    def make() -> control.ControlSocket:
+        return control.ControlSocket(config, unsealed=lambda: False, on_key=lambda _key: None)
+
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        other.listen()
+        with pytest.raises(ConfigError) as caught:
+            make().__enter__()
+        assert caught.value.code == "clinic_running"
+        assert path.exists()
+    with make():  # nobody listens any more
+        assert control.ask(config, "status") == "sealed"
+        path.rename(tmp_path / "ours")
+        path.touch()
+    assert path.exists()
+
+
+def test_clinic_stays_sealed_when_the_unlocking_cannot_be_recorded(config: Config) -> None:
+    """Without the entry in the audit log there is no unlocking, and whoever asked is told the code."""
+    keyring = unlock_home(config)
+    config.database.unlink()
+    clinic = Supervisor(config, say=lambda _line: None, model_server=lambda: None)
+    for _ in range(2):
+        with pytest.raises(ClinicError):
+            clinic.unseal(keyring, config.key_source)

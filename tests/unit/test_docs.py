@@ -1,0 +1,48 @@
+"""Documentation that must agree with the code: error codes, configuration keys."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from clinic.config import Config
+from clinic.failures import FAILURES
+
+ROOT = Path(__file__).resolve().parents[2]
+CODE = re.compile(r'(?:code=|default_code(?:: ClassVar\[str\])? = )"([a-z_]+)"')
+
+
+def documented(page: str) -> set[str]:
+    """Return the words in backticks of a page."""
+    return set(re.findall(r"`([a-z_.]+)`", (ROOT / "docs" / page).read_text(encoding="utf-8")))
+
+
+def test_every_error_code_is_documented() -> None:
+    """A code that the program can show stands in docs/errors.md."""
+    used = {
+        code
+        for path in (ROOT / "clinic").rglob("*.py")
+        for code in CODE.findall(path.read_text(encoding="utf-8"))
+        if code != "error"
+    }
+    assert len(used) > 100
+    assert used - documented("errors.md") == set()
+
+
+def test_every_code_of_a_failed_job_is_documented() -> None:
+    """What a failed job may show stands in docs/errors.md, too."""
+    assert set(FAILURES) - documented("errors.md") == set()
+
+
+def test_every_setting_is_documented() -> None:
+    """Every key of the configuration stands in docs/configuration.md."""
+    keys = set()
+    for name, field in Config.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            keys |= {f"{name}.{inner}" for inner in section.model_fields}
+        elif name != "home":
+            keys.add(name)
+    assert keys - documented("configuration.md") == set()
