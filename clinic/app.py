@@ -91,7 +91,7 @@ def create_sealed_app(config: Config) -> Flask:
     app = _flask()
     app.after_request(security.set_headers)
 
-    @app.get("/health")
+    @app.get("/health", provide_automatic_options=False)
     def health_while_sealed() -> ResponseReturnValue:
         return jsonify(status="sealed"), _SEALED
 

@@ -1,12 +1,15 @@
-"""The control socket: how `clinic keys unlock` reaches a running, sealed clinic.
+"""The control socket: how `clinic keys unlock` and `clinic keys seal` reach a running clinic.
 
 Rules kept here:
 
 * A Unix socket in the data folder's `run/` (mode 0700): whoever may open it may read the data folder anyway.
 * A socket on which somebody listens is never taken over; at the end only the socket made here is removed.
-* One request, one line: `unlock <passphrase as JSON string>` or `status`.  The answer is `ok` or an error code.
-* Unlocking what is unlocked already checks the passphrase and changes nothing.
-* A wrong passphrase costs the Argon2id work and a second more; nothing is logged but the fact.
+* One request, one line: `unlock <passphrase as JSON string>`, `unlock` (with the configured source), `seal` or
+  `status`.  The answer is `ok` or an error code.
+* Unlocking what is unlocked already checks the secret and changes nothing.  Sealing needs no secret: whoever may open
+  the socket may also end the process, and giving a key up is never the dangerous direction.
+* A wrong passphrase costs the Argon2id work and a second more, and a growing pause (up to a minute) in which no other
+  is tried; nothing is logged but the fact.
 """
 
 from __future__ import annotations
@@ -22,14 +25,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from clinic.config import Config
+from clinic.config import Config, KeySource
 from clinic.crypto.keys import Keyring
 from clinic.errors import ClinicError, ConfigError, SealedError
 from clinic.home import unlock_home
 
 _WRONG_PAUSE_S: Final = 1.0
+_LONGEST_BACK_OFF_S: Final = 60.0
 _LONGEST_LINE: Final = 4096
-_TIMEOUT_S: Final = 30.0
+_TIMEOUT_S: Final = 60.0
 
 
 class ControlSocket:
@@ -38,13 +42,28 @@ class ControlSocket:
     Args:
         config: names the socket and the keys.
         unsealed: whether the clinic has its key.
-        on_key: gets the key once it was unlocked; raises `ClinicError` if the clinic stays sealed all the same.
+        on_key: gets the key once it was unlocked, and whether by passphrase or by the configured source; raises
+            `ClinicError` if the clinic stays sealed all the same.
+        on_seal: gives the key up; raises `ClinicError` if that took too long.
+        clock: seconds that only go forward; tests set it.
     """
 
-    def __init__(self, config: Config, *, unsealed: Callable[[], bool], on_key: Callable[[Keyring], None]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        unsealed: Callable[[], bool],
+        on_key: Callable[[Keyring, KeySource], None],
+        on_seal: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._config = config
         self._unsealed = unsealed
         self._on_key = on_key
+        self._on_seal = on_seal
+        self._clock = clock
+        self._failures = 0
+        self._not_before = 0.0
         self._server: socketserver.UnixStreamServer | None = None
         self._made: tuple[int, int] | None = None
 
@@ -83,19 +102,35 @@ class ControlSocket:
         verb, _, argument = line.decode("utf-8", errors="replace").strip().partition(" ")
         if verb == "status":
             return "unsealed" if self._unsealed() else "sealed"
-        if verb != "unlock":
-            return "request_unknown"
         try:
-            passphrase = json.loads(argument)
-            keyring = unlock_home(self._config, passphrase=str(passphrase))
-            if not self._unsealed():
-                self._on_key(keyring)
+            if verb == "seal":
+                self._on_seal()
+            elif verb == "unlock":
+                self._unlock(str(json.loads(argument)) if argument else None)
+            else:
+                return "request_unknown"
         except json.JSONDecodeError:
             return "request_unknown"
         except ClinicError as error:
-            time.sleep(_WRONG_PAUSE_S)
             return error.code
         return "ok"
+
+    def _unlock(self, passphrase: str | None) -> None:
+        if self._clock() < self._not_before:
+            raise SealedError(
+                "too soon after a wrong secret", code="unlock_locked", hint="wait a minute, then try again"
+            )
+        try:
+            keyring = unlock_home(self._config, passphrase=passphrase)
+        except ClinicError:
+            self._failures += 1
+            time.sleep(_WRONG_PAUSE_S)
+            pause = min(2.0 ** (self._failures - 1), _LONGEST_BACK_OFF_S) if self._failures > 1 else 0.0
+            self._not_before = self._clock() + pause
+            raise
+        self._failures = 0
+        if not self._unsealed():
+            self._on_key(keyring, self._config.key_source if passphrase is None else KeySource.PASSPHRASE)
 
 
 def socket_path(config: Config) -> Path:

@@ -4,7 +4,7 @@ Rules kept here:
 
 * A data folder is created whole or not at all: it is built under a temporary name and renamed.
 * Nothing in it is readable by anybody but its owner.
-* A passphrase, a recovery key and the CA's private key are never written in the clear.  The one exception says so in
+* A passphrase, a recovery share and the CA's private key are never written in the clear.  The one exception says so in
   its name: `INSECURE-development.key`, for development and demonstration.
 """
 
@@ -15,10 +15,11 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from clinic.audit.events import AuditOpened, KeyUnlocked
+from clinic.audit.events import AuditEvent, AuditOpened, KeySealed, KeyUnlocked, SharesRenewed
 from clinic.config import Config, KeySource
 from clinic.crypto.durable import create_private, exclusive
 from clinic.crypto.envelope import FieldContext, open_sealed, seal
+from clinic.crypto.holding import keep, share
 from clinic.crypto.keys import (
     KeyBytes,
     Keyring,
@@ -27,6 +28,7 @@ from clinic.crypto.keys import (
     RecoveryKey,
     UnlockSecret,
     create_keyring,
+    renew_recovery_key,
     set_passphrase,
     unlock,
 )
@@ -52,10 +54,10 @@ _FORMAT_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class NewHome:
-    """What `create` made.  The recovery key exists only here: show it once, then forget it."""
+    """What `create` made.  The recovery shares exist only here: show them once, then forget them."""
 
     config: Config
-    recovery_key: str
+    shares: tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,22 +88,29 @@ def create(home: Path, options: HomeOptions) -> NewHome:
     building = home.with_name(f".{home.name}.{os.getpid()}.building")
     building.mkdir(mode=0o700)
     try:
-        recovery_key = _fill(building, options)
+        shares = _fill(building, options)
         if home.exists():
             home.rmdir()
         building.rename(home)
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    return NewHome(config=Config.load(home), recovery_key=recovery_key)
+    return NewHome(config=Config.load(home), shares=shares)
 
 
-def unlock_home(config: Config, *, passphrase: str | None = None, recovery_key: str | None = None) -> Keyring:
-    """Unlock the keyring from the configured source, or with the secret given.
+def unlock_home(config: Config, *, passphrase: str | None = None) -> Keyring:
+    """Unlock the keyring from the configured source, or with the passphrase given.
 
     Raises:
         SealedError: `key_missing` if the source holds none, `key_wrong` if it does not fit.
+        ConfigError: `keys_in_use` while another command rotates the keys.
     """
-    return unlock(config.keys_file, _secret(config, passphrase, recovery_key))
+    return _unlocked(config, _secret(config, passphrase))
+
+
+def hold_keys(config: Config, keyring: Keyring) -> Keyring:
+    """Note that this process has the keys (`clinic.crypto.holding`), which it got from its parent."""
+    keep(share(config.run_dir), keyring)
+    return keyring
 
 
 def can_unlock_unattended(config: Config) -> bool:
@@ -121,13 +130,12 @@ def record_unlock(config: Config, keyring: Keyring, *, source: KeySource | None 
 
     The database is closed again, so that the caller may fork.
     """
-    engine = open_engine(config.database)
-    try:
-        check_current(engine, config.migrations_dir)
-        event = KeyUnlocked(slot_kind=(source or config.key_source).value)
-        Records(engine, keyring=keyring).audit.append(event, actor=OPERATOR)
-    finally:
-        engine.dispose()
+    _record(config, keyring, KeyUnlocked(slot_kind=(source or config.key_source).value))
+
+
+def record_sealing(config: Config, keyring: Keyring) -> None:
+    """Note in the audit log that the running clinic gives its key up."""
+    _record(config, keyring, KeySealed())
 
 
 def renew_certificate(config: Config, keyring: Keyring) -> None:
@@ -138,17 +146,43 @@ def renew_certificate(config: Config, keyring: Keyring) -> None:
     _issue(config, authority)
 
 
-def recover(config: Config, recovery_key: str, new_passphrase: str) -> None:
-    """Set a new passphrase with the recovery key; the old one opens nothing any more, the recovery key still does."""
-    secret = RecoveryKey(recovery_key)
-    records = open_records(config, unlock(config.keys_file, secret))
-    set_passphrase(config.keys_file, secret, new=Passphrase(new_passphrase))
-    records.audit.append(KeyUnlocked(slot_kind=secret.kind), actor=OPERATOR)
+def recover(config: Config, recovery: RecoveryKey, new_passphrase: str) -> None:
+    """Set a new passphrase with two shares; the old one opens nothing any more, the shares still do."""
+    keyring = _unlocked(config, recovery)
+    set_passphrase(config.keys_file, recovery, new=Passphrase(new_passphrase))
+    _record(config, keyring, KeyUnlocked(slot_kind=recovery.kind))
 
 
-def _secret(config: Config, passphrase: str | None, recovery_key: str | None) -> UnlockSecret:
-    if recovery_key is not None:
-        return RecoveryKey(recovery_key)
+def renew_shares(config: Config, *, passphrase: str | None = None) -> tuple[str, str, str]:
+    """Return three new recovery shares; those of before open nothing from now on."""
+    secret = _secret(config, passphrase)
+    keyring = _unlocked(config, secret)
+    recovery = renew_recovery_key(config.keys_file, secret)
+    _record(config, keyring, SharesRenewed())
+    return recovery.split()
+
+
+def _unlocked(config: Config, secret: UnlockSecret) -> Keyring:
+    lock = share(config.run_dir)
+    try:
+        keyring = unlock(config.keys_file, secret)
+    except BaseException:
+        os.close(lock)
+        raise
+    keep(lock, keyring)
+    return keyring
+
+
+def _record(config: Config, keyring: Keyring, event: AuditEvent) -> None:
+    engine = open_engine(config.database)
+    try:
+        check_current(engine, config.migrations_dir)
+        Records(engine, keyring=keyring).audit.append(event, actor=OPERATOR)
+    finally:
+        engine.dispose()
+
+
+def _secret(config: Config, passphrase: str | None) -> UnlockSecret:
     if passphrase is not None:
         return Passphrase(passphrase)
     if config.key_source is KeySource.INSECURE_KEY_FILE:
@@ -162,7 +196,7 @@ def _secret(config: Config, passphrase: str | None, recovery_key: str | None) ->
     )
 
 
-def _fill(folder: Path, options: HomeOptions) -> str:
+def _fill(folder: Path, options: HomeOptions) -> tuple[str, str, str]:
     for name in ("tls", "run", "logs"):
         (folder / name).mkdir(mode=0o700)
     source, secret = _key_source(folder, options)
@@ -175,7 +209,7 @@ def _fill(folder: Path, options: HomeOptions) -> str:
     Records(engine, keyring=keyring).audit.append(AuditOpened(format_version=_FORMAT_VERSION), actor=OPERATOR)
     engine.dispose()
     create_store(config)
-    return recovery.text
+    return recovery.split()
 
 
 def _key_source(folder: Path, options: HomeOptions) -> tuple[KeySource, UnlockSecret]:

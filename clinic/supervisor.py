@@ -6,6 +6,8 @@ Rules kept here:
 * Sealed start: without the key only the web's sealed page runs.  The key arrives from its configured source, from the
   terminal, or through the control socket (`clinic keys unlock`), is recorded in the audit log, and goes on to the
   children through a pipe.
+* `clinic keys seal` ends the processes that hold the key, drops it here, and brings the sealed page back.  Sealing is
+  never refused: where the audit log cannot be written, the clinic seals all the same and says so.
 * Children are started by the main thread only: the kernel ends them with the thread that started them.
 * A child that dies is started again, with growing pauses; one that keeps dying is reported, not hidden; a port that
   somebody else uses is named.
@@ -32,13 +34,14 @@ from typing import Final, Self
 from clinic.config import Config, KeySource
 from clinic.control import ControlSocket, already_running
 from clinic.crypto.keys import Keyring
-from clinic.errors import ClinicError, ConfigError
+from clinic.errors import ClinicError, ConfigError, SealedError
 from clinic.generation.launcher import ModelServer
 from clinic.handover import start, start_with_key
-from clinic.home import record_unlock
+from clinic.home import record_sealing, record_unlock
 
 _STOP_S: Final = 10.0
 _POLL_S: Final = 0.5
+_SEAL_S: Final = 45.0  # both children take ten seconds at most
 _LONGEST_PAUSE_S: Final = 30.0
 _HEALTHY_S: Final = 60.0
 _PORT_PATIENCE_S: Final = 12.0  # a killed clinic's web form finishes its requests first
@@ -105,6 +108,7 @@ class Supervisor:
         self._lock = threading.Lock()
         self._keyring: Keyring | None = None
         self._open = False
+        self._sealed = threading.Event()
         self._held: int | None = None
 
     def __enter__(self) -> Self:
@@ -121,18 +125,16 @@ class Supervisor:
     ) -> None:
         self._release()
 
-    def run(self, keyring: Keyring | None) -> None:
-        """Supervise until SIGTERM or SIGINT.  With `keyring` None the clinic starts sealed."""
+    def run(self) -> None:
+        """Supervise until SIGTERM or SIGINT; without `unseal` before, the clinic starts sealed."""
         if self._held is None:
             raise RuntimeError("enter the supervisor first: it holds the data folder's lock")
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop.set())
-        if keyring is not None:
-            self.unseal(keyring, self._config.key_source)
         with self._control():
             try:
                 if self._keyring is None:
-                    self._seal()
+                    self._show_sealed_page()
                 self._tend()
                 while not self._stop.wait(_POLL_S):
                     self._tend()
@@ -151,14 +153,37 @@ class Supervisor:
             record_unlock(self._config, keyring, source=source)
             self._keyring = keyring
 
+    def seal(self) -> None:
+        """Give the key up, have the main thread end the processes that hold it, and wait until that is done.
+
+        Raises:
+            SealedError: `seal_unfinished` if they have not ended in time; the main thread goes on ending them.
+        """
+        with self._lock:
+            keyring, self._keyring = self._keyring, None
+            if keyring is None:
+                return
+            self._sealed.clear()
+            try:
+                record_sealing(self._config, keyring)
+            except ClinicError as error:
+                self._say(f"sealed without an entry in the audit log ({error.code}): {error}; {error.hint}")
+        if not self._sealed.wait(_SEAL_S):
+            raise SealedError(
+                "the processes with the key have not ended yet",
+                code="seal_unfinished",
+                hint="look again with `clinic keys status`; stop `clinic serve` if they do not end",
+            )
+
     def _control(self) -> ControlSocket:
         return ControlSocket(
             self._config,
             unsealed=lambda: self._keyring is not None,
-            on_key=lambda keyring: self.unseal(keyring, KeySource.PASSPHRASE),
+            on_key=self.unseal,
+            on_seal=self.seal,
         )
 
-    def _seal(self) -> None:
+    def _show_sealed_page(self) -> None:
         self._say("sealed: unlock with `clinic keys unlock`")
         self._children = [_Child("sealed page", self._start_sealed_page, self._port_trouble)]
 
@@ -174,9 +199,20 @@ class Supervisor:
         self._say("unsealed")
         self._start_model_server()
 
+    def _close_up(self) -> None:
+        self._open = False
+        self._stop_children()
+        self._show_sealed_page()
+        self._sealed.set()
+
     def _tend(self) -> None:
-        if self._keyring is not None and not self._open:
-            self._open_up(self._keyring)
+        keyring = self._keyring
+        if keyring is not None and not self._open:
+            self._open_up(keyring)
+        elif keyring is None and self._open:
+            self._close_up()
+        elif keyring is None:
+            self._sealed.set()  # sealed again before anything was opened
         for child in self._children:
             child.tend(self._say)
 

@@ -462,6 +462,23 @@ class NoteAmended(AuditEvent):
     content_sha256: Digest
 
 
+# --- keys -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class KeySealed(AuditEvent):
+    """The running clinic gave its key up and went back to the sealed page."""
+
+    name: ClassVar[str] = "key.sealed"
+
+
+@dataclass(frozen=True, slots=True)
+class SharesRenewed(AuditEvent):
+    """New recovery shares were made; those of before open nothing any more."""
+
+    name: ClassVar[str] = "shares.renewed"
+
+
 _EVENTS: Final[tuple[type[AuditEvent], ...]] = (
     AuditOpened,
     KeyUnlocked,
@@ -497,6 +514,8 @@ _EVENTS: Final[tuple[type[AuditEvent], ...]] = (
     NoteEdited,
     NoteSigned,
     NoteAmended,
+    KeySealed,
+    SharesRenewed,
 )
 
 REGISTRY: Final[dict[str, type[AuditEvent]]] = {event.name: event for event in _EVENTS}

@@ -28,7 +28,7 @@ _COMMANDS = {
     "note": ("clinic.cli.note:note", "Draft a note from a transcript, or verify one."),
     "policy": ("clinic.cli.policy:policy", "The prompt policies: check, test, explain, screen."),
     "audit": ("clinic.cli.audit:audit", "The tamper-evident log."),
-    "keys": ("clinic.cli.keys:keys", "Unlock, and see how the clinic can be unlocked."),
+    "keys": ("clinic.cli.keys:keys", "Unlock, seal, recover, rotate the keys."),
     "user": ("clinic.cli.accounts:user", "Accounts of the web form."),
     "patient": ("clinic.cli.accounts:patient", "Patients of this clinic."),
     "migrate": ("clinic.cli.setup:migrate", "Bring the database of an older program up to date."),

@@ -146,17 +146,24 @@ def unlock_here(config: Config) -> Keyring:
 
     The variable is taken out of the environment: what this process starts does not inherit it.
     """
+    from clinic.home import unlock_home
+
+    return unlock_home(config, passphrase=unlock_passphrase(config))
+
+
+def unlock_passphrase(config: Config) -> str | None:
+    """Protect this process, and return the passphrase where the data folder is unlocked with one, as `unlock_here`."""
     from clinic.crypto.process import harden_process
     from clinic.handover import PASSPHRASE_VARIABLE
-    from clinic.home import can_unlock_unattended, unlock_home
+    from clinic.home import can_unlock_unattended
 
     harden_process()
     passphrase = os.environ.pop(PASSPHRASE_VARIABLE, None)
     if can_unlock_unattended(config):
-        return unlock_home(config)
+        return None
     if passphrase is None and sys.stdin.isatty():
         passphrase = click.prompt("Passphrase", hide_input=True, err=True)
-    return unlock_home(config, passphrase=passphrase)
+    return passphrase
 
 
 def open_here() -> tuple[Config, Keyring, Records]:

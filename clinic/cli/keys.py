@@ -1,19 +1,37 @@
-"""`clinic keys`: state of the keyring, unlocking a running clinic."""
+"""`clinic keys`: state of the keyring, unlocking and sealing a running clinic, recovery."""
 
 from __future__ import annotations
+
+import sys
+from typing import Final
 
 import click
 
 from clinic import control
-from clinic.cli.common import home_option, json_option, load_config, out, print_json
-from clinic.crypto.keys import slots
-from clinic.errors import SealedError
+from clinic.cli.common import home_option, json_option, load_config, out, print_json, unlock_passphrase
+from clinic.cli.sheets import sheets
+from clinic.config import Config, KeySource
+from clinic.crypto.keys import RecoveryKey, slots
+from clinic.crypto.process import harden_process
+from clinic.crypto.recovery import read_share
+from clinic.domain import utc_now
+from clinic.errors import InputError, SealedError
+from clinic.home import can_unlock_unattended, renew_shares
 from clinic.home import recover as set_passphrase
+
+_REFUSALS: Final = {
+    "key_wrong": ("the passphrase does not fit", "try again; after a loss: `clinic keys recover`"),
+    "unlock_locked": (
+        "a wrong passphrase was typed just before, so none is tried now",
+        "wait a minute, then try again",
+    ),
+    "seal_unfinished": ("the processes with the key have not ended yet", "look again with `clinic keys status`"),
+}
 
 
 @click.group()
 def keys() -> None:
-    """Unlock, and see how the clinic can be unlocked."""
+    """Unlock, seal, recover, and see how the clinic can be unlocked."""
 
 
 @keys.command()
@@ -22,10 +40,7 @@ def keys() -> None:
 def status(*, as_json: bool) -> None:
     """Show the unlock slots and whether a clinic runs, sealed or not."""
     config = load_config()
-    try:
-        running = control.ask(config, "status")
-    except SealedError:
-        running = "not running"
+    running = _running(config)
     found = slots(config.keys_file)
     if as_json:
         slot_list = [{"kind": slot.kind, "created_at": slot.created_at.isoformat()} for slot in found]
@@ -39,24 +54,93 @@ def status(*, as_json: bool) -> None:
 @keys.command()
 @home_option
 def unlock() -> None:
-    """Unlock the clinic that runs on this data folder, with the passphrase."""
+    """Unlock the clinic that runs on this data folder, with the passphrase or its configured key."""
     config = load_config()
     control.ask(config, "status")
-    passphrase = click.prompt("Passphrase", hide_input=True, err=True)
-    answer = control.ask(config, "unlock", passphrase)
-    if answer != "ok":
-        raise SealedError(
-            "the passphrase does not fit", code=answer, hint="try again; after a loss: `clinic keys recover`"
-        )
+    if can_unlock_unattended(config):
+        _require_ok(control.ask(config, "unlock"))
+    else:
+        _require_ok(control.ask(config, "unlock", _typed("Passphrase", hide=True)))
     out.print("unsealed")
 
 
 @keys.command()
 @home_option
-def recover() -> None:
-    """Set a new passphrase with the recovery key that `clinic init` printed."""
+def seal() -> None:
+    """Seal the running clinic: the processes that hold the key end, and only the sealed page answers."""
     config = load_config()
-    key = click.prompt("Recovery key", err=True)
-    passphrase = click.prompt("New passphrase", hide_input=True, confirmation_prompt=True, err=True)
-    set_passphrase(config, key, passphrase)
-    out.print("new passphrase set; the old one no longer opens the clinic")
+    _require_ok(control.ask(config, "seal"))
+    out.print("sealed; unlock with `clinic keys unlock`")
+
+
+@keys.command()
+@home_option
+def recover() -> None:
+    """Set a new passphrase with two of the three recovery sheets.
+
+    At a terminal it asks, and asks again after a mistake.  Otherwise it reads three lines of standard input: one
+    share, another share, the new passphrase.
+    """
+    harden_process()
+    config = load_config()
+    first, second = _share("one sheet"), _share("another sheet")
+    recovery = RecoveryKey.from_shares(first, second)
+    set_passphrase(config, recovery, _typed("New passphrase", hide=True, twice=True))
+    out.print("new passphrase set; the old one no longer opens the clinic, the recovery sheets still do")
+    if config.key_source is not KeySource.PASSPHRASE:
+        out.print('to be asked for it from now on, write `key_source = "passphrase"` into clinic.toml', markup=False)
+
+
+@keys.command("new-shares")
+@home_option
+@json_option
+def new_shares(*, as_json: bool) -> None:
+    """Make three new recovery sheets; those of before are void from then on."""
+    config = load_config()
+    shares = renew_shares(config, passphrase=unlock_passphrase(config))
+    if as_json:
+        print_json({"shares": list(shares)})
+        return
+    out.print(sheets(shares, home=str(config.home), made=utc_now()), markup=False)
+    out.print("the sheets of before are void: destroy them")
+
+
+def _running(config: Config) -> str:
+    try:
+        return control.ask(config, "status")
+    except SealedError:
+        return "not running"
+
+
+def _require_ok(answer: str) -> None:
+    if answer != "ok":
+        message, hint = _REFUSALS.get(answer, (f"the running clinic refuses: `{answer}`", "see docs/errors.md"))
+        raise SealedError(message, code=answer, hint=hint)
+
+
+def _share(which: str) -> str:
+    """Read one share; at a terminal a mistyped one is asked for again, before any key is tried."""
+    while True:
+        text = _typed(f"The 33 words of {which}")
+        try:
+            read_share(text, sheet=which)
+        except InputError as error:
+            if not sys.stdin.isatty():
+                raise
+            click.echo(f"{error}; {error.hint}", err=True)
+        else:
+            return text
+
+
+def _typed(prompt: str, *, hide: bool = False, twice: bool = False) -> str:
+    """Ask at the terminal, or read a line of standard input: never an argument, which others can see."""
+    if sys.stdin.isatty():
+        return str(click.prompt(prompt, hide_input=hide, confirmation_prompt=twice, err=True))
+    line = sys.stdin.readline()
+    if not line.strip():
+        raise InputError(
+            f"nothing was typed for: {prompt.lower()}",
+            code="input_missing",
+            hint="run it at a terminal, or pipe the lines in; see --help",
+        )
+    return line.rstrip("\n")

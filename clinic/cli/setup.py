@@ -10,8 +10,10 @@ from typing import BinaryIO
 import click
 
 from clinic.cli.common import err, home_option, home_path, json_option, load_config, out, print_json, unlock_here
+from clinic.cli.sheets import sheets
 from clinic.crypto.keys import Keyring
 from clinic.doctor import examine
+from clinic.domain import utc_now
 from clinic.errors import SealedError
 from clinic.home import HomeOptions, create, renew_certificate
 from clinic.jobs.store import create_store
@@ -70,15 +72,12 @@ def init(
             {
                 "home": str(made.config.home),
                 "key_source": made.config.key_source.value,
-                "recovery_key": made.recovery_key,
+                "recovery_shares": list(made.shares),
             }
         )
         return
     out.print(f"data folder: {made.config.home}", markup=False)
-    out.print(
-        f"recovery key (shown once, write it on paper, keep it away from the box):\n\n  {made.recovery_key}\n",
-        markup=False,
-    )
+    out.print(sheets(made.shares, home=str(made.config.home), made=utc_now()), markup=False)
     out.print("next: clinic user add NAME --role clinician, then clinic serve")
 
 

@@ -26,6 +26,7 @@ from clinic.home import (
     HomeOptions,
     can_unlock_unattended,
     create,
+    hold_keys,
     open_records,
     record_unlock,
 )
@@ -54,14 +55,23 @@ def serve(*, demo: bool, sealed: bool) -> None:
     config = load_config()
     harden_process()
     with Supervisor(config, say=_say, model_server=lambda: model_server(config, say=_say)) as clinic:
-        keyring = unlock_here(config) if demo or (not sealed and _can_unlock(config)) else None
-        if demo and keyring is not None:
-            _prepare_demo(config, keyring)
+        _unseal(clinic, config, demo=demo, sealed=sealed)
         for address in ("localhost", *lan_addresses()):
             out.print(f"web form: https://{address}:{config.web.port}/", markup=False)
         authority = config.tls_dir / "ca.crt"
         out.print(f"its certificate authority, for the browsers of the clinic: {authority}", markup=False)
-        clinic.run(None if sealed else keyring)
+        clinic.run()
+
+
+def _unseal(clinic: Supervisor, config: Config, *, demo: bool, sealed: bool) -> None:
+    """Unlock where that is possible and wanted; no reference to the key stays here, so that sealing can drop it."""
+    if not demo and (sealed or not _can_unlock(config)):
+        return
+    keyring = unlock_here(config)
+    if demo:
+        _prepare_demo(config, keyring)
+    if not sealed:
+        clinic.unseal(keyring, config.key_source)
 
 
 def _can_unlock(config: Config) -> bool:
@@ -151,7 +161,7 @@ def model_server_command(*, profile: str, models: Path, socket: Path, state: Pat
 def _key(config: Config, key_fd: int | None) -> Keyring:
     harden_process()
     if key_fd is not None:
-        return receive_key(key_fd)  # `clinic serve` has recorded that it was unlocked
+        return hold_keys(config, receive_key(key_fd))  # `clinic serve` has recorded that it was unlocked
     keyring = unlock_here(config)
     record_unlock(config, keyring)
     return keyring

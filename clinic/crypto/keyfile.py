@@ -72,7 +72,7 @@ class KeyFile(_Part):
     """The whole file."""
 
     format: Literal["clinic-keys"] = "clinic-keys"
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     id: _Id
     slots: Annotated[tuple[Slot, ...], Field(min_length=1, max_length=MAX_SLOTS)]
     keyring: _Sealed

@@ -49,7 +49,7 @@ class Purpose(StrEnum):
 class Keyring:
     """The clinic's keys, unlocked.  `key_id` is the KEK version that wraps new data keys."""
 
-    __slots__ = ("_keks", "_root", "key_id")
+    __slots__ = ("__weakref__", "_keks", "_root", "key_id")
 
     def __init__(self, root: bytes, keks: Mapping[int, bytes], *, key_id: int) -> None:
         self._root = root

@@ -23,7 +23,7 @@ from clinic.domain import canonical_json, new_id
 from clinic.errors import DecryptionError, SealedError
 
 _SALT_BYTES = 32
-_HINT_TYPED = "check Caps Lock and the keyboard layout; the printed recovery key opens it as well"
+_HINT_TYPED = "check Caps Lock and the keyboard layout; two of the three recovery sheets open it as well"
 _HINT_HELD = "it belongs to another keyring or was replaced; try another key that you have for this one"
 _UNSET = "00" * (KEY_BYTES + 33)
 

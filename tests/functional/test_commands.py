@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from clinic.cli import main
 from clinic.config import Config
-from clinic.crypto.keys import SlotKind, slots
+from clinic.crypto.keys import RecoveryKey, SlotKind, slots
 from clinic.errors import AuthenticationError, SealedError
 from clinic.home import HomeOptions, create, open_records, recover, unlock_home
 from clinic.records.records import Records
@@ -60,13 +61,13 @@ def test_keys_status_is_json(config: Config) -> None:
 def test_recovery_sets_a_passphrase_and_keeps_the_recovery_key(tmp_path: Path) -> None:
     """After a recovery the new passphrase opens, the old one does not, and the paper key works another time."""
     made = create(tmp_path / "h", HomeOptions(passphrase=OLD, models=MODELS))
-    recover(made.config, made.recovery_key, NEW)
+    recover(made.config, RecoveryKey.from_shares(*made.shares[:2]), NEW)
     records = open_records(made.config, unlock_home(made.config, passphrase=NEW))
     assert [e.event for e in records.audit.entries()][-1] == "key.unlocked"
     with pytest.raises(SealedError):
         unlock_home(made.config, passphrase=OLD)
     assert sorted(slot.kind for slot in slots(made.config.keys_file)) == [SlotKind.PASSPHRASE, SlotKind.RECOVERY]
-    recover(made.config, made.recovery_key, OLD)
+    recover(made.config, RecoveryKey.from_shares(*made.shares[:2]), OLD)
     unlock_home(made.config, passphrase=OLD)
 
 
@@ -95,3 +96,53 @@ def test_transcribing_leaves_nothing_but_the_models(tmp_path: Path) -> None:
     assert json.loads(run.stdout)["segments"]
     left = {str(p.relative_to(tmp_path).parent) for p in tmp_path.rglob("*") if p.is_file()}
     assert left == {".cache/clinic/models/whisper-base"}
+
+
+def test_two_sheets_and_a_new_passphrase_may_be_piped_in(tmp_path: Path) -> None:
+    """`keys recover` reads three lines; a mistyped word, sheets of two sets and missing lines change nothing."""
+    made = create(tmp_path / "h", HomeOptions(passphrase=OLD, models=MODELS))
+    one, two, three = made.shares
+
+    def recovered(*lines: str) -> Result:
+        return clinic("keys", "recover", config=made.config, typed="".join(f"{line}\n" for line in lines))
+
+    mistyped = recovered(one, " ".join(["zero", *two.split()[1:]]), NEW)
+    assert mistyped.exit_code == 2
+    assert "another sheet is mistyped in word 1 (recovery_share_typo)" in mistyped.stderr
+    strange = RecoveryKey.generate().split()[0]
+    assert "recovery_shares_differ" in recovered(one, strange, NEW).stderr
+    assert "input_missing" in recovered(one, two).stderr
+    unlock_home(made.config, passphrase=OLD)  # nothing has changed
+
+    done = recovered(three, one, NEW)
+    assert done.exit_code == 0, done.output
+    unlock_home(made.config, passphrase=NEW)
+    with pytest.raises(SealedError):
+        unlock_home(made.config, passphrase=OLD)
+
+
+def test_new_shares_make_the_old_ones_void(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`keys new-shares` prints three sheets once; the old sheets open nothing, the new ones do, and the log says so."""
+    made = create(tmp_path / "h", HomeOptions(passphrase=OLD, models=MODELS))
+    monkeypatch.setenv("CLINIC_PASSPHRASE", OLD)
+    new = document(clinic("keys", "new-shares", "--json", config=made.config))["shares"]
+    with pytest.raises(SealedError):
+        recover(made.config, RecoveryKey.from_shares(*made.shares[:2]), NEW)
+    recover(made.config, RecoveryKey.from_shares(new[0], new[2]), NEW)
+    records = open_records(made.config, unlock_home(made.config, passphrase=NEW))
+    assert [entry.event for entry in records.audit.entries()][-2:] == ["shares.renewed", "key.unlocked"]
+
+
+def test_init_prints_three_sheets(tmp_path: Path) -> None:
+    """Every word of every sheet is printed with its number, and what to do with the sheets."""
+    told = CliRunner().invoke(main, ["init", "--insecure-key-file", "--home", str(tmp_path / "h")])
+    assert told.exit_code == 0, told.output
+    pages = told.stdout.split("CLINIC RECOVERY SHEET ")
+    assert len(pages) == 4
+    assert "ANY TWO of them" in pages[0]
+    shares = []
+    for page in pages[1:]:
+        numbered = dict(re.findall(r"(\d+)\. ([a-z]+)", page))
+        assert list(map(int, sorted(numbered, key=int))) == list(range(1, 34))
+        shares.append(" ".join(numbered[str(place)] for place in range(1, 34)))
+    recover(Config.load(tmp_path / "h"), RecoveryKey.from_shares(shares[0], shares[2]), NEW)

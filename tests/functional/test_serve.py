@@ -9,6 +9,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request  # noqa: TID251 - the test asks the server under test
@@ -20,6 +21,7 @@ import pytest
 
 from clinic import control
 from clinic.config import Config
+from clinic.crypto.holding import alone
 from clinic.errors import ClinicError, ConfigError, SealedError
 from clinic.home import HomeOptions, create, open_records, unlock_home
 from clinic.supervisor import Supervisor
@@ -232,7 +234,9 @@ def test_control_socket_of_somebody_else_is_left_alone(tmp_path: Path, config: C
     path = control.socket_path(config)
 
     def make() -> control.ControlSocket:
-        return control.ControlSocket(config, unsealed=lambda: False, on_key=lambda _key: None)
+        return control.ControlSocket(
+            config, unsealed=lambda: False, on_key=lambda _key, _source: None, on_seal=lambda: None
+        )
 
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(str(path))
@@ -256,3 +260,79 @@ def test_clinic_stays_sealed_when_the_unlocking_cannot_be_recorded(config: Confi
     for _ in range(2):
         with pytest.raises(ClinicError):
             clinic.unseal(keyring, config.key_source)
+
+
+def with_key(supervisor: int) -> set[int]:
+    """Return the processes that were handed the key."""
+    return {p for p in descendants(supervisor) if b"\0--key-fd\0" in Path(f"/proc/{p}/cmdline").read_bytes()}
+
+
+def test_sealing_a_running_clinic_ends_what_holds_the_key(make_home: Callable[..., Config]) -> None:
+    """`keys seal`: web and worker end, the sealed page answers, the keys are free; unlocking brings all back."""
+    config = make_home("h", port=free_port())
+    with served(config) as clinic:
+        wait_for(lambda: health(config) == "ok")
+        holders = with_key(clinic.pid)
+        assert len(holders) >= 2  # negative control: they are there before
+        with pytest.raises(ConfigError), alone(config.run_dir):
+            raise AssertionError
+        assert control.ask(config, "seal") == "ok"
+        assert alive(holders) == set()
+        assert with_key(clinic.pid) == set()
+        wait_for(lambda: health(config) == "sealed")
+        assert control.ask(config, "status") == "sealed"
+        assert control.ask(config, "seal") == "ok"  # sealed already
+        with alone(config.run_dir):  # not even the supervisor keeps the key
+            pass
+        assert control.ask(config, "unlock") == "ok"
+        wait_for(lambda: health(config) == "ok")
+    events = [entry.event for entry in open_records(config, unlock_home(config)).audit.entries()]
+    assert events == ["log.opened", "key.unlocked", "key.sealed", "key.unlocked"]
+
+
+def test_wrong_secrets_are_tried_ever_more_slowly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After two wrong passphrases none is tried for a while, not even the right one; then it works."""
+    config = create(tmp_path / "h", HomeOptions(passphrase=PASSPHRASE)).config
+    monkeypatch.setattr(control, "_WRONG_PAUSE_S", 0.0)
+    now = [0.0]
+    got: list[str] = []
+    socket_of = control.ControlSocket(
+        config,
+        unsealed=lambda: bool(got),
+        on_key=lambda _key, source: got.append(source.value),
+        on_seal=got.clear,
+        clock=lambda: now[0],
+    )
+    wrong, right = b'unlock "not the passphrase at all"', f'unlock "{PASSPHRASE}"'.encode()
+    assert [socket_of.answer(wrong) for _ in range(3)] == ["key_wrong", "key_wrong", "unlock_locked"]
+    assert socket_of.answer(right) == "unlock_locked"
+    now[0] += 2.5
+    assert socket_of.answer(wrong) == "key_wrong"
+    now[0] += 2.5
+    assert socket_of.answer(right) == "unlock_locked"  # the pause has doubled
+    now[0] += 60
+    assert socket_of.answer(right) == "ok"
+    assert got == ["passphrase"]
+    assert [socket_of.answer(line) for line in (b"seal", b"unlock {", b"dance", b"status")] == [
+        "ok",
+        "request_unknown",
+        "request_unknown",
+        "sealed",
+    ]
+
+
+def test_sealing_is_not_refused_when_it_cannot_be_recorded(config: Config) -> None:
+    """A log that cannot be written does not keep the key in memory; the console says so."""
+    said: list[str] = []
+    clinic = Supervisor(config, say=said.append, model_server=lambda: None)
+    clinic.unseal(unlock_home(config), config.key_source)
+    config.database.unlink()
+    sealing = threading.Thread(target=clinic.seal)
+    sealing.start()
+    wait_for(lambda: bool(said))
+    clinic._tend()
+    sealing.join(10)
+    assert not sealing.is_alive()
+    assert said[0].startswith("sealed without an entry in the audit log")
+    with alone(config.run_dir):
+        pass

@@ -251,3 +251,30 @@ def test_declaration_without_roles_is_a_mistake() -> None:
     """`allow` with nobody named is refused when the program starts."""
     with pytest.raises(RuntimeError):
         allow()
+
+
+def test_a_sealed_box_answers_health_and_static_files_only(world: World) -> None:
+    """Every route of the whole application, by every method it takes: the sealed page or `/health`, nothing else."""
+    app = create_app(world.services)
+    sealed = create_sealed_app(world.services.config)
+    assert {rule.endpoint for rule in sealed.url_map.iter_rules()} == {"static", "health_while_sealed"}
+    client = sealed.test_client()
+    asked = 0
+    for rule in app.url_map.iter_rules():
+        if rule.endpoint == "static":
+            continue
+        url = re.sub(r"<[^>]+>", "0" * 32, rule.rule)
+        for method in sorted(rule.methods or ()):
+            answer = client.open(url, method=method)
+            asked += 1
+            assert answer.status_code == 503, (method, url)
+            if method != "HEAD" and not (url == "/health" and method == "GET"):
+                assert b'data-testid="sealed"' in answer.data, (method, url)
+    assert asked > 60
+
+
+def test_an_unsealed_box_would_be_noticed(world: World) -> None:
+    """Negative control: the same question to the whole application is answered otherwise."""
+    answer = create_app(world.services).test_client().get("/login")
+    assert answer.status_code == 200
+    assert b'data-testid="sealed"' not in answer.data

@@ -44,7 +44,8 @@ def secret_of(text: str) -> UnlockSecret:
     if kind == "passphrase":
         return Passphrase(json.loads(value))
     if kind == "recovery":
-        return RecoveryKey(value)
+        first, second = value.split(" / ")
+        return RecoveryKey.from_shares(first, second)
     return KeyBytes(bytes.fromhex(value), cast("Literal['insecure-key-file', 'credential']", kind))
 
 
@@ -74,8 +75,9 @@ def read_keys(headers: dict[str, str], body: bytes, folder: Path) -> bytes:
 
 
 def read_recovery(_headers: dict[str, str], body: bytes, _folder: Path) -> bytes:
-    """Read a typed recovery key."""
-    return RecoveryKey(body.decode()).material
+    """Read two typed shares."""
+    first, second = body.decode().split("\n\n")
+    return RecoveryKey.from_shares(first, second).material
 
 
 def read_handover(_headers: dict[str, str], body: bytes, _folder: Path) -> bytes:

@@ -15,9 +15,9 @@ from typing import Any
 
 from argon2.low_level import Type, hash_secret_raw
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from shamir_mnemonic import shamir
 
 HERE = Path(__file__).parent
-ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 PASSPHRASE = "corre\u0301ct horse \ufb01ve staple"  # decomposed accent, ligature: NFKC changes both
 PLACE: dict[str, str | int] = {
     "table": "patients",
@@ -104,7 +104,7 @@ def key_file(slots: list[dict[str, Any]], keyring: bytes | None = None) -> dict[
     aad = frame(b"clinic.keyring", b"\x01", file_id.encode())
     packed = packed_keyring() if keyring is None else keyring
     sealed = blob(fixed("file key"), packed, aad, key_id=0, nonce="keyring nonce")
-    return {"format": "clinic-keys", "version": 1, "id": file_id, "slots": slots, "keyring": sealed.hex()}
+    return {"format": "clinic-keys", "version": 2, "id": file_id, "slots": slots, "keyring": sealed.hex()}
 
 
 def times_a(value: int) -> int:
@@ -112,22 +112,15 @@ def times_a(value: int) -> int:
     return (value << 1) ^ (0b100101 if value & 16 else 0)
 
 
-def recovery_text(key: bytes) -> str:
-    """Section 7, written as the formula reads rather than as Horner's rule."""
-    bits = "".join(f"{byte:08b}" for byte in key)
-    bits += f"{hashlib.sha256(b'clinic.recovery' + key).digest()[0]:08b}"[:4]
-    symbols = [int(bits[at : at + 5], 2) for at in range(0, 260, 5)]
-    groups = []
-    for place in range(13):
-        data = symbols[4 * place : 4 * place + 4]
-        check = 0
-        for power, value in zip((5, 4, 3, 2, 1), [place, *data], strict=True):
-            term = value
-            for _ in range(power):
-                term = times_a(term)
-            check ^= term
-        groups.append("".join(ALPHABET[value] for value in [*data, check]))
-    return "-".join(groups)
+def shares(key: bytes, label: str = "share") -> list[str]:
+    """Section 7, by SLIP-39's reference implementation, with bytes that stand for random ones."""
+    drawn = (fixed(f"{label} {number}", 32) for number in range(9))
+    original, shamir.RANDOM_BYTES = shamir.RANDOM_BYTES, lambda length: next(drawn)[:length]
+    try:
+        ((first, second, third),) = shamir.generate_mnemonics(1, [(2, 3)], key)
+    finally:
+        shamir.RANDOM_BYTES = original
+    return [first, second, third]
 
 
 def vector(expect: str, kind: str, comment: str, body: bytes, **headers: str | int) -> str:
@@ -218,7 +211,7 @@ def key_file_vectors() -> Vectors:
         return vector(expect, "keys", comment, json.dumps(file, indent=2).encode(), secret=secret, **out)
 
     credential = f"credential {fixed('secret credential').hex()}"
-    recovery = f"recovery {recovery_text(fixed('secret recovery'))}"
+    recovery = "recovery " + " / ".join(shares(fixed("secret recovery"))[:2])
     files = {
         "keys_passphrase": keys("success", "passphrase (NFKC applies)", good, passphrase),
         "keys_credential": keys("success", "credential", good, credential),
@@ -257,7 +250,8 @@ def key_file_vectors() -> Vectors:
             good | {"keyring": "0100000001" + good["keyring"][10:]},
             recovery,
         ),
-        "keys_version_2": keys("key_file_damaged", "a later version", good | {"version": 2}, recovery),
+        "keys_version_1": keys("key_file_damaged", "an earlier version", good | {"version": 1}, recovery),
+        "keys_version_3": keys("key_file_damaged", "a later version", good | {"version": 3}, recovery),
         "keys_other_format": keys("key_file_damaged", "another format", good | {"format": "x"}, recovery),
         "keys_extra_key": keys("key_file_damaged", "an unknown key", good | {"x": 1}, recovery),
         "keys_no_slots": keys("key_file_damaged", "no slot", good | {"slots": []}, recovery),
@@ -287,49 +281,31 @@ def key_file_vectors() -> Vectors:
 
 
 def recovery_vectors() -> Vectors:
-    """Recovery keys as typed."""
+    """Two shares as typed."""
     key = fixed("secret recovery")
-    text = recovery_text(key)
-    groups = text.split("-")
+    first, second, third = shares(key)
+    words = first.split()
+    stranger = shares(fixed("another key"), label="other")[1]
 
-    def typed(expect: str, comment: str, what: str) -> str:
+    def typed(expect: str, comment: str, *what: str) -> str:
         out = {"plaintext": key.hex()} if expect == "success" else {}
-        return vector(expect, "recovery", comment, what.encode(), **out)
+        return vector(expect, "recovery", comment, "\n\n".join(what).encode(), **out)
 
-    bad = "recovery_key_typo"
-    other = ALPHABET[ALPHABET.index(text[0]) ^ 1]
-    ones = recovery_text(bytes(32))
+    bad, differ = "recovery_share_typo", "recovery_shares_differ"
+    numbered = "\n".join(f"{place}. {word.upper()}" for place, word in enumerate(words, start=1))
     return {
-        "recovery_success": typed("success", "as printed", text),
-        "recovery_lower": typed("success", "lower case, no hyphens", text.lower().replace("-", "")),
-        "recovery_spaces": typed("success", "spaces and line ends", "\n " + " ".join(groups) + "\n"),
-        "recovery_look_alikes": vector(
-            "success",
-            "recovery",
-            "O for 0, I and L for 1",
-            ones.replace("0", "o").replace("1", "l").encode(),
-            plaintext=bytes(32).hex(),
-        ),
-        "recovery_one_wrong": typed(bad, "one character wrong", other + text[1:]),
-        "recovery_no_symbol": typed(bad, "a character that is no symbol", "U" + text[1:]),
-        "recovery_groups_swapped": typed(
-            bad, "first two groups swapped", "-".join([groups[1], groups[0], *groups[2:]])
-        ),
-        "recovery_short": typed(bad, "last group missing", "-".join(groups[:-1])),
-        "recovery_empty": typed(bad, "nothing typed", ""),
-        "recovery_whole_check": typed(bad, "each group checks, the whole does not", whole_check_fails(key)),
+        "recovery_success": typed("success", "as printed", first, second),
+        "recovery_other_pair": typed("success", "the third and the first sheet", third, first),
+        "recovery_numbered": typed("success", "upper case, numbered, one word a line", numbered, third),
+        "recovery_short_words": typed("success", "four letters of each word", " ".join(w[:4] for w in words), second),
+        "recovery_unknown_word": typed(bad, "a word that is not in the list", " ".join([*words[:-1], "zebra"]), second),
+        "recovery_other_word": typed(bad, "another word of the list", " ".join(["zero", *words[1:]]), second),
+        "recovery_words_swapped": typed(bad, "two words swapped", " ".join([words[1], words[0], *words[2:]]), second),
+        "recovery_short": typed(bad, "a word missing", " ".join(words[:-1]), second),
+        "recovery_empty": typed(bad, "nothing typed", "", ""),
+        "recovery_same_share": typed("recovery_share_twice", "one sheet twice", first, first),
+        "recovery_other_set": typed(differ, "shares of two sets", first, stranger),
     }
-
-
-def whole_check_fails(key: bytes) -> str:
-    """Take the first group of a key that differs in its first byte only: that group checks, and so do the others."""
-    for first in range(256):
-        changed = bytes([first]) + key[1:]
-        # Bits 0 to 19 are the first group; the last group, which holds the four check bits, stays the old key's.
-        text = recovery_text(changed).split("-")[0] + recovery_text(key)[5:]
-        if recovery_text(changed)[-2:] != recovery_text(key)[-2:]:
-            return text
-    raise AssertionError
 
 
 def vectors() -> Vectors:
