@@ -239,20 +239,16 @@ def _prompt_of(records: Records, encounter_id: EncounterId) -> Prompt:
 
 
 def _lost(records: Records, kind: str, name: str, digest: str) -> bool:
+    encounter = EncounterId(name)
     try:
         with records.read() as tx:
-            match kind:
-                case "patient":
-                    return tx.patients.data(name).name != "Ada Byron"
-                case "chunk":
-                    return hashlib.sha256(b"".join(tx.recordings.chunks(name))).hexdigest() != digest
-                case "transcript":
-                    return tx.transcripts.current_sha256(EncounterId(name)) != digest
-                case "answer":
-                    return tx.generations.completed_for(EncounterId(name)) is None
-                case "note":
-                    return tx.notes.get(EncounterId(name)) is None
-                case _:
-                    return True
+            there = {
+                "patient": lambda: tx.patients.data(name).name == "Ada Byron",
+                "chunk": lambda: hashlib.sha256(b"".join(tx.recordings.chunks(name))).hexdigest() == digest,
+                "transcript": lambda: tx.transcripts.current_sha256(encounter) == digest,
+                "answer": lambda: tx.generations.completed_for(encounter) is not None,
+                "note": lambda: tx.notes.get(encounter) is not None,
+            }
+            return not there[kind]()
     except ClinicError:
         return True

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from clinic.config import Config
 from clinic.errors import ClinicError
+from clinic.records import engine
 from tests.campaigns.audited_requests import Acknowledged, Order, new_word, open_flow, request
 from tests.campaigns.recording_model import serve
 
@@ -64,32 +65,59 @@ def copy_home(template: Config, folder: Path) -> Config:
     return Config.load(folder)
 
 
-def make_requests(home: Path, socket: Path, pipe: Connection, order: Order, count: int, audio: int) -> None:
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a child is to do.
+
+    Attributes:
+        order: as the program does it, or as the mutant does.
+        count: how many requests; by default more than anybody waits for.
+        audio: bytes of audio in each.
+        synchronous: SQLite's setting: the program's own, or (a control) `NORMAL`, which does not wait for the disk.
+    """
+
+    order: Order = Order.RECORD_FIRST
+    count: int = 1000
+    audio: int = 3000
+    synchronous: str = "FULL"
+
+
+def make_requests(home: Path, socket: Path, pipe: Connection, work: Work) -> None:
     """Run in a child: say that we are ready, wait for the word, make requests, acknowledge."""
 
     def acknowledge(kind: str, name: str, digest: str) -> None:
         pipe.send_bytes(json.dumps([kind, name, digest]).encode())
 
-    records, flow = open_flow(Config.load(home), socket, order)
+    if work.synchronous == "NORMAL":
+        _weaken()
+    records, flow = open_flow(Config.load(home), socket, work.order)
     pipe.send_bytes(b"ready")
     pipe.recv_bytes()
     try:
-        for _ in range(count):
-            request(records, flow, new_word(), acknowledge, audio=audio)
+        for _ in range(work.count):
+            request(records, flow, new_word(), acknowledge, audio=work.audio)
     except ClinicError as error:
         acknowledge("refused", error.code, "")
+    records._engine.dispose()  # the last one to close the file moves its write-ahead log into it
+
+
+def _weaken() -> None:
+    """Replace the program's `synchronous=FULL` in this process: the negative control of the power cuts."""
+    changed = tuple(
+        ("synchronous", "NORMAL", 1) if name == "synchronous" else (name, to, read) for name, to, read in engine.PRAGMAS
+    )
+    assert changed != engine.PRAGMAS
+    vars(engine)["PRAGMAS"] = changed
 
 
 class Requests:
     """A child that makes requests, and what it has acknowledged."""
 
-    def __init__(
-        self, home: Path, model: Model, *, order: Order = Order.RECORD_FIRST, count: int = 1000, audio: int = 3000
-    ) -> None:
+    def __init__(self, home: Path, model: Model, work: Work) -> None:
         self.acknowledged = Acknowledged()
         self._pipe, theirs = multiprocessing.Pipe()
         self.process: ForkServerProcess = fork_server().Process(
-            target=make_requests, args=(home, model.socket, theirs, order, count, audio)
+            target=make_requests, args=(home, model.socket, theirs, work)
         )
         self.process.start()
         theirs.close()

@@ -20,7 +20,7 @@ import pytest
 
 from clinic.config import Config
 from tests.campaigns.audited_requests import Findings, Order, check
-from tests.campaigns.processes import Model, Requests, copy_home, recording_model
+from tests.campaigns.processes import Model, Requests, Work, copy_home, recording_model
 
 needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 
@@ -87,7 +87,7 @@ def calls_of_a_request(config: Config, folder: Path, order: Order) -> list[Call]
     """Trace one good request; return its file system calls in order."""
     log = folder / "trace.txt"
     with recording_model(folder) as model:
-        child = Requests(config.home, model, order=order, count=1)
+        child = Requests(config.home, model, Work(order=order, count=1))
         with traced(child.pid, log):
             child.go()
             assert child.finish() == 0
@@ -112,7 +112,7 @@ def faulty_request(config: Config, model: Model, call: Call, fault: str, order: 
     """Make one request in which this call meets this fault, and look at what it left."""
     before = len(model.seen())
     log = config.home / "trace.txt"
-    child = Requests(config.home, model, order=order, count=1)
+    child = Requests(config.home, model, Work(order=order, count=1))
     with traced(child.pid, log, "-e", f"inject={call.name}:{fault}:when={call.number}"):
         child.go()
         code = child.finish()
