@@ -145,10 +145,10 @@ def _late(calls: list[Call]) -> list[tuple[Call, str]]:
 
 @needs_strace
 def test_some_calls_fail_short(config: Config, tmp_path: Path) -> None:
-    """Every 25th pair of call and fault: no violation, and all injections fired."""
+    """Every 100th pair of call and fault: no violation, and the injections fired."""
     calls = calls_of_a_request(copy_home(config, tmp_path / "t"), tmp_path, Order.RECORD_FIRST)
     assert len(calls) > 50
-    tally = campaign(config, tmp_path / "c", list(product(calls, FAULTS))[::25], Order.RECORD_FIRST)
+    tally = campaign(config, tmp_path / "c", list(product(calls, FAULTS))[::100], Order.RECORD_FIRST)
     assert tally.violations == []
     assert tally.counts["fired"] >= 0.95 * tally.counts["injections"] > 0
 
