@@ -18,9 +18,10 @@ from clinic.crypto.local_ca import expires_in, fingerprint
 from clinic.errors import ClinicError
 from clinic.generation.launcher import is_answering
 from clinic.generation.profiles import load_profile
-from clinic.home import open_records
+from clinic.home import key_usage, open_records
 from clinic.policy.golden import run as run_golden
 from clinic.records.engine import integrity_problems, open_engine
+from clinic.records.uses import LIMIT
 from clinic.weights import WHISPER_BASE, assemble
 
 _LEAST_FREE_BYTES: Final = 2 << 30
@@ -50,6 +51,7 @@ def examine(config: Config, keyring: Keyring | None) -> tuple[Finding, ...]:
         ("generation profile", lambda: _profile(config)),
         ("model server", lambda: _model_server(config)),
         ("database", lambda: _database(config)),
+        ("key use", lambda: _key_use(config)),
         ("audit log", lambda: _audit(config, keyring)),
         ("records against the log", lambda: _sweep(config, keyring)),
     ]
@@ -92,6 +94,17 @@ def _key(config: Config, keyring: Keyring | None) -> Finding:
     if config.key_source is KeySource.INSECURE_KEY_FILE:
         return Finding("key", ok=True, detail="DEVELOPMENT key file beside the data: not for patients")
     return Finding("key", ok=True, detail=config.key_source.value)
+
+
+def _key_use(config: Config) -> Finding:
+    used = key_usage(config)
+    versions = len(used.patients)
+    detail = f"the busiest key has sealed {used.highest:,} values, of {LIMIT:,}; {versions} key version(s) in use"
+    if used.highest > LIMIT // 2:
+        return Finding("key use", ok=False, detail=detail, hint="`clinic keys status` names it; `clinic keys rotate`")
+    if versions > 1:
+        return Finding("key use", ok=False, detail=detail, hint="a rotation was interrupted: `clinic keys rotate`")
+    return Finding("key use", ok=True, detail=detail)
 
 
 def _certificate(config: Config) -> Finding:

@@ -43,9 +43,11 @@ from clinic.crypto.sources import create_insecure_key_file, load_credential, rea
 from clinic.domain import OPERATOR
 from clinic.errors import ConfigError, SealedError
 from clinic.jobs.store import create_store
-from clinic.records.engine import open_engine
+from clinic.records.engine import open_engine, read_transaction
 from clinic.records.migrate import check_current, upgrade
 from clinic.records.records import Records
+from clinic.records.uses import LOCAL_CA, Usage, usage
+from clinic.rotation import Progress, Rotation, finish, is_unfinished, rotate
 
 _CA_CONTEXT = FieldContext(table="tls", column="ca_private_key", row_id="ca", patient_id="-", row_version=1)
 _CA_KEY = "ca.key.sealed"
@@ -138,6 +140,25 @@ def record_sealing(config: Config, keyring: Keyring) -> None:
     _record(config, keyring, KeySealed())
 
 
+def key_usage(config: Config) -> Usage:
+    """Return how often each key has sealed something; needs no key.
+
+    Raises:
+        ConfigError: `schema_missing` if there is no database; looking makes none.
+    """
+    if not config.database.exists():
+        raise ConfigError(
+            "the database is not there", code="schema_missing", hint="restore the data folder from your backup"
+        )
+    engine = open_engine(config.database)
+    try:
+        check_current(engine, config.migrations_dir)
+        with read_transaction(engine) as connection:
+            return usage(connection)
+    finally:
+        engine.dispose()
+
+
 def renew_certificate(config: Config, keyring: Keyring) -> None:
     """Issue a new server certificate from the sealed CA key: new names, new addresses, or near its end."""
     sealed = (config.tls_dir / _CA_KEY).read_bytes()
@@ -162,7 +183,8 @@ def renew_shares(config: Config, *, passphrase: str | None = None) -> tuple[str,
     return recovery.split()
 
 
-def _unlocked(config: Config, secret: UnlockSecret) -> Keyring:
+def _unlocked(config: Config, secret: UnlockSecret, *, tries: int = 1) -> Keyring:
+    """Unlock, and finish a rotation that was interrupted; where others have the keys, it waits for the next time."""
     lock = share(config.run_dir)
     try:
         keyring = unlock(config.keys_file, secret)
@@ -170,7 +192,16 @@ def _unlocked(config: Config, secret: UnlockSecret) -> Keyring:
         os.close(lock)
         raise
     keep(lock, keyring)
-    return keyring
+    if not is_unfinished(keyring) or tries == 0:
+        return keyring
+    del keyring  # and with it the lock, so that the rotation can be finished
+    finish(config, secret)
+    return _unlocked(config, secret, tries=0)
+
+
+def rotate_keys(config: Config, *, passphrase: str | None = None, progress: Progress) -> Rotation:
+    """Replace the key-encryption key; see `clinic.rotation`."""
+    return rotate(config, _secret(config, passphrase), progress=progress)
 
 
 def _record(config: Config, keyring: Keyring, event: AuditEvent) -> None:
@@ -206,7 +237,9 @@ def _fill(folder: Path, options: HomeOptions) -> tuple[str, str, str]:
     _create_authority(config, keyring)
     engine = open_engine(config.database)
     upgrade(engine, config.migrations_dir)
-    Records(engine, keyring=keyring).audit.append(AuditOpened(format_version=_FORMAT_VERSION), actor=OPERATOR)
+    with Records(engine, keyring=keyring).write() as tx:
+        tx.append(AuditOpened(format_version=_FORMAT_VERSION), actor=OPERATOR)
+        tx.key_uses.count(LOCAL_CA)  # sealed above, before there was a database to count in
     engine.dispose()
     create_store(config)
     return recovery.split()

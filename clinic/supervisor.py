@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import gc
 import os
 import signal
 import socket
@@ -202,6 +203,7 @@ class Supervisor:
     def _close_up(self) -> None:
         self._open = False
         self._stop_children()
+        gc.collect()  # whatever still refers to the keyring in a cycle goes now, and with it the lock on the keys
         self._show_sealed_page()
         self._sealed.set()
 

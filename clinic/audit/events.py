@@ -479,6 +479,25 @@ class SharesRenewed(AuditEvent):
     name: ClassVar[str] = "shares.renewed"
 
 
+@dataclass(frozen=True, slots=True)
+class RotationBegun(AuditEvent):
+    """Version `version` of the key-encryption key is about to be made; `keys` patients' keys are to be re-wrapped."""
+
+    name: ClassVar[str] = "rotation.begun"
+    version: Count
+    keys: Count
+
+
+@dataclass(frozen=True, slots=True)
+class RotationFinished(AuditEvent):
+    """All `keys` are wrapped under `version`; `destroyed` older versions are destroyed next."""
+
+    name: ClassVar[str] = "rotation.finished"
+    version: Count
+    keys: Count
+    destroyed: Count
+
+
 _EVENTS: Final[tuple[type[AuditEvent], ...]] = (
     AuditOpened,
     KeyUnlocked,
@@ -516,6 +535,8 @@ _EVENTS: Final[tuple[type[AuditEvent], ...]] = (
     NoteAmended,
     KeySealed,
     SharesRenewed,
+    RotationBegun,
+    RotationFinished,
 )
 
 REGISTRY: Final[dict[str, type[AuditEvent]]] = {event.name: event for event in _EVENTS}

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TextIO, TypeVar
 
 import click
 from rich.console import Console
@@ -220,3 +221,25 @@ def stage_progress(*, enabled: bool) -> Iterator[Callable[[Stage, float], None]]
         yield report
         for task in tasks.values():
             bars.update(task, completed=1.0)
+
+
+class Bars:
+    """One progress bar on stderr for work of which the amount is known."""
+
+    def __init__(self, name: str, *, console: Console) -> None:
+        columns = (SpinnerColumn(), TextColumn("{task.description:<20}"), BarColumn(), TimeElapsedColumn())
+        self._progress = Progress(*columns, console=console)
+        self._task = self._progress.add_task(name, total=None)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def report(self, done: int, of: int) -> None:
+        """Show how far it is."""
+        self._progress.update(self._task, completed=done, total=max(of, 1))

@@ -8,7 +8,7 @@ from typing import Final
 import click
 
 from clinic import control
-from clinic.cli.common import home_option, json_option, load_config, out, print_json, unlock_passphrase
+from clinic.cli.common import Bars, err, home_option, json_option, load_config, out, print_json, unlock_passphrase
 from clinic.cli.sheets import sheets
 from clinic.config import Config, KeySource
 from clinic.crypto.keys import RecoveryKey, slots
@@ -16,8 +16,9 @@ from clinic.crypto.process import harden_process
 from clinic.crypto.recovery import read_share
 from clinic.domain import utc_now
 from clinic.errors import InputError, SealedError
-from clinic.home import can_unlock_unattended, renew_shares
+from clinic.home import can_unlock_unattended, key_usage, renew_shares, rotate_keys
 from clinic.home import recover as set_passphrase
+from clinic.records.uses import LIMIT
 
 _REFUSALS: Final = {
     "key_wrong": ("the passphrase does not fit", "try again; after a loss: `clinic keys recover`"),
@@ -38,17 +39,37 @@ def keys() -> None:
 @home_option
 @json_option
 def status(*, as_json: bool) -> None:
-    """Show the unlock slots and whether a clinic runs, sealed or not."""
+    """Show the unlock slots, key versions and counters, and whether a clinic runs, sealed or not.  Needs no key."""
     config = load_config()
     running = _running(config)
     found = slots(config.keys_file)
+    used = key_usage(config)
     if as_json:
         slot_list = [{"kind": slot.kind, "created_at": slot.created_at.isoformat()} for slot in found]
-        print_json({"source": config.key_source.value, "running": running, "slots": slot_list})
+        print_json(
+            {
+                "source": config.key_source.value,
+                "running": running,
+                "slots": slot_list,
+                "versions": {str(version): patients for version, patients in sorted(used.patients.items())},
+                "uses": {
+                    "limit": LIMIT,
+                    "patient_keys": used.patient_keys,
+                    "busiest_patient_key": used.busiest,
+                    **used.clinic,
+                },
+            }
+        )
         return
     out.print(f"key source: {config.key_source.value}; clinic: {running}", markup=False)
     for slot in found:
         out.print(f"  slot {slot.kind}, made {slot.created_at:%Y-%m-%d %H:%M} UTC", markup=False)
+    for version, patients in sorted(used.patients.items()):
+        out.print(f"  key version {version} wraps the keys of {patients} patients", markup=False)
+    out.print(f"values sealed by each key (limit {LIMIT:,}):")
+    out.print(f"  {used.patient_keys} patients' keys, the busiest: {used.busiest:,}", markup=False)
+    for owner, sealed in used.clinic.items():
+        out.print(f"  {owner}: {sealed:,}", markup=False)
 
 
 @keys.command()
@@ -71,6 +92,29 @@ def seal() -> None:
     config = load_config()
     _require_ok(control.ask(config, "seal"))
     out.print("sealed; unlock with `clinic keys unlock`")
+
+
+@keys.command()
+@home_option
+@json_option
+def rotate(*, as_json: bool) -> None:
+    """Replace the key that wraps the patients' keys; the old one is destroyed.  The clinic must be sealed or stopped.
+
+    Interrupted at any point, nothing is lost: run it again, or just go on, the next unlocking finishes it.
+    """
+    config = load_config()
+    passphrase = unlock_passphrase(config)
+    with Bars("re-wrap", console=err) as bars:
+        done = rotate_keys(config, passphrase=passphrase, progress=bars.report)
+    if as_json:
+        document = {"version": done.version, "rewrapped": done.rewrapped, "destroyed": list(done.destroyed)}
+        print_json(document | {"resumed": done.resumed})
+        return
+    if done.resumed:
+        out.print("an earlier rotation had been interrupted; this finished it")
+    destroyed = ", ".join(map(str, done.destroyed))
+    out.print(f"key version {done.version}: {done.rewrapped} patients' keys re-wrapped; destroyed: {destroyed}")
+    out.print("backups and copies of `keys.json` from before open with the keys of their time", markup=False)
 
 
 @keys.command()

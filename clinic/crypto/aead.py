@@ -38,6 +38,11 @@ def key_id_bytes(key_id: int) -> bytes:
     return key_id.to_bytes(4, "big")
 
 
+def header(key_id: int) -> bytes:
+    """Return how every blob under this key id begins."""
+    return VERSION.to_bytes(1, "big") + key_id_bytes(key_id)
+
+
 def new_key() -> bytes:
     """Return 32 random bytes from the kernel."""
     return os.urandom(KEY_BYTES)
@@ -48,8 +53,7 @@ def seal_blob(key: bytes, plaintext: bytes, *, aad: bytes, key_id: int) -> bytes
     if len(plaintext) > MAX_PLAINTEXT:
         raise ValueError("a sealed value holds at most 64 MiB")
     nonce = os.urandom(_NONCE_BYTES)
-    header = VERSION.to_bytes(1, "big") + key_id_bytes(key_id)
-    return header + nonce + _cipher(key).encrypt(nonce, plaintext, aad)
+    return header(key_id) + nonce + _cipher(key).encrypt(nonce, plaintext, aad)
 
 
 def key_id_of(blob: bytes, *, what: str) -> int:

@@ -20,6 +20,7 @@ from clinic.crypto.aead import (
     KEY_BYTES,
     VERSION,
     frame,
+    header,
     key_id_bytes,
     key_id_of,
     new_key,
@@ -71,6 +72,15 @@ class Keyring:
     def generate(cls) -> Keyring:
         """Return a keyring of fresh random keys."""
         return cls(new_key(), {1: new_key()}, key_id=1)
+
+    @property
+    def wrapped_header(self) -> bytes:
+        """The first bytes of every data key that is wrapped under the active KEK."""
+        return header(self.key_id)
+
+    def without_old_keks(self) -> Keyring:
+        """Return a keyring with the active KEK only: what is wrapped under another one is lost for good."""
+        return Keyring(self._root, {self.key_id: self._keks[self.key_id]}, key_id=self.key_id)
 
     def with_new_kek(self) -> Keyring:
         """Return a keyring that wraps under a fresh KEK and still unwraps under the old ones."""

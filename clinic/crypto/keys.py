@@ -38,12 +38,13 @@ __all__ = [
     "SlotInfo",
     "SlotKind",
     "UnlockSecret",
+    "add_kek",
     "add_slot",
     "create_keyring",
+    "drop_old_keks",
     "remove_slot",
     "renew_recovery_key",
     "replace_slot",
-    "rotate",
     "set_passphrase",
     "slots",
     "unlock",
@@ -164,7 +165,7 @@ def renew_recovery_key(path: Path, secret: UnlockSecret, *, clock: Clock = utc_n
     return recovery
 
 
-def rotate(path: Path, secret: UnlockSecret) -> Keyring:
+def add_kek(path: Path, secret: UnlockSecret) -> Keyring:
     """Add a fresh KEK for everything wrapped from now on; `Keyring.rewrap_dek` moves what there is.
 
     Raises:
@@ -180,9 +181,20 @@ def rotate(path: Path, secret: UnlockSecret) -> Keyring:
                 code="versions_full",
                 hint="rotation is needed every year or after an incident, not every day",
             )
-        keyring = keyring.with_new_kek()
-        sealed = _seal_keyring(keyring, file.id, file_key)
-        replace_private(path, render(file.model_copy(update={"keyring": sealed})))
+        return _replace_keyring(path, file, keyring.with_new_kek(), file_key)
+
+
+def drop_old_keks(path: Path, secret: UnlockSecret) -> Keyring:
+    """Destroy every KEK but the active one.  The caller has made sure that nothing is wrapped under them any more."""
+    with exclusive(path.parent):
+        file = _read(path)
+        file_key, _ = unwrap_file_key(file, secret)
+        return _replace_keyring(path, file, _open_keyring(file, file_key).without_old_keks(), file_key)
+
+
+def _replace_keyring(path: Path, file: KeyFile, keyring: Keyring, file_key: bytes) -> Keyring:
+    sealed = _seal_keyring(keyring, file.id, file_key)
+    replace_private(path, render(file.model_copy(update={"keyring": sealed})))
     return keyring
 
 

@@ -17,7 +17,7 @@ import os
 import sqlite3
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -133,6 +133,22 @@ def open_private(path: Path) -> None:
             f"cannot open the database file `{path}`: {os.strerror(error.errno or 0).lower()}",
             hint="check that the data folder is there, has space and belongs to the clinic's account",
         ) from error
+
+
+def truncate_journal(engine: Engine) -> None:
+    """Move everything committed into the database file and cut the write-ahead log to nothing.
+
+    Raises:
+        StorageError: `journal_busy` if a reader keeps an older state in use for longer than the busy timeout.
+    """
+    with storage_errors(), closing(engine.raw_connection()) as connection:
+        busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    if busy:
+        raise StorageError(
+            "older states of the database are still in use, so its write-ahead log was not emptied",
+            code="journal_busy",
+            hint="nothing is lost; end long-running commands, then run the same command again",
+        )
 
 
 def integrity_problems(engine: Engine) -> tuple[str, ...]:

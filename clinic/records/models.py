@@ -95,18 +95,29 @@ class LoginFailureRow(Base):
 
 
 class PatientRow(Base):
-    """A patient: the wrapped data key, and everything else about them sealed under it."""
+    """A patient: the wrapped data key, and all else sealed under it; of a shredded one, neither is left."""
 
     __tablename__ = "patients"
     __table_args__ = (Index(None, "record_number_index"), _STRICT)
 
     id: Mapped[str] = mapped_column(primary_key=True)
-    wrapped_dek: Mapped[bytes]
+    wrapped_dek: Mapped[bytes | None]
     record_number_index: Mapped[int | None]
-    data: Mapped[Sealed]
+    data: Mapped[Sealed | None]
     row_version: Mapped[int]
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
+    shredded_at: Mapped[datetime | None]
+
+
+class KeyUseRow(Base):
+    """How many values the key of an owner (a patient, the staff, a version of the KEK) has sealed."""
+
+    __tablename__ = "key_uses"
+    __table_args__ = _STRICT
+
+    owner: Mapped[str] = mapped_column(primary_key=True)
+    sealed: Mapped[int]
 
 
 class EncounterRow(Base):
@@ -261,5 +272,7 @@ TRIGGERS: Final[tuple[str, ...]] = (
     _never("note_addenda", "INSERT", f"{_SIGNED} IS NULL"),
     _never("notes", "UPDATE", "OLD.signed_version IS NOT NULL"),
     _never("notes", "DELETE"),
+    _never("patients", "UPDATE", "OLD.shredded_at IS NOT NULL"),
+    _never("patients", "DELETE"),
 )
 """What the database refuses by itself."""

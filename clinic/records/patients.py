@@ -16,7 +16,7 @@ from datetime import date, datetime
 from typing import Final
 
 from pydantic import TypeAdapter
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, func, select
 
 from clinic.audit.events import PatientCreated, PatientsListed, PatientUpdated, PatientViewed
 from clinic.domain import Actor, PatientId, new_id
@@ -24,7 +24,7 @@ from clinic.errors import InputError, RecordError
 from clinic.records.blind_index import normalise
 from clinic.records.models import PatientRow
 from clinic.records.sealed import Place
-from clinic.records.work import UnitOfWork
+from clinic.records.work import UnitOfWork, shredded
 
 _NAME_LENGTH: Final = 200
 _SHORT_LENGTH: Final = 64
@@ -126,12 +126,25 @@ class Patients:
         self._work.append(PatientUpdated(patient=self._work.pseudonym(patient_id)), actor=actor)
         return self._patient(row)
 
-    def rewrap(self) -> int:
-        """Wrap every patient's key under the active key version; may be repeated.  Returns how many there are."""
-        rows = self._work.session.scalars(select(PatientRow)).all()
+    def rewrap(self, *, limit: int) -> int:
+        """Wrap up to `limit` keys that are wrapped under another version under the active one; return how many."""
+        rows = self._work.session.scalars(select(PatientRow).where(*self._to_rewrap()).limit(limit)).all()
         for row in rows:
-            row.wrapped_dek = self._work.vault.rewrap(row.id, row.wrapped_dek)
+            if row.wrapped_dek is not None:
+                row.wrapped_dek = self._work.vault.rewrap(row.id, row.wrapped_dek)
         return len(rows)
+
+    def to_rewrap(self) -> int:
+        """Return how many keys are wrapped under another version than the active one."""
+        return self._work.session.scalar(select(func.count()).where(*self._to_rewrap())) or 0
+
+    def count_keys(self) -> int:
+        """Return how many patients have a key."""
+        return self._work.session.scalar(select(func.count()).where(PatientRow.wrapped_dek.is_not(None))) or 0
+
+    def _to_rewrap(self) -> tuple[ColumnElement[bool], ...]:
+        header = self._work.vault.wrapped_header
+        return PatientRow.wrapped_dek.is_not(None), func.substr(PatientRow.wrapped_dek, 1, len(header)) != header
 
     def _fill(self, row: PatientRow, data: PatientData) -> None:
         row.data = self._work.vault.seal_json(PatientRow.data, _DATA.dump_python(data, mode="json"), _place(row))
@@ -160,7 +173,8 @@ class Patients:
         return [patient for patient in patients if normalise(patient.data.record_number or "") == wanted]
 
     def _all(self) -> Sequence[Patient]:
-        return [self._patient(row) for row in self._work.session.scalars(select(PatientRow))]
+        rows = self._work.session.scalars(select(PatientRow).where(PatientRow.shredded_at.is_(None)))
+        return [self._patient(row) for row in rows]
 
     def _listed(self, patients: Sequence[Patient], actor: Actor) -> tuple[Patient, ...]:
         self._work.append(PatientsListed(count=len(patients)), actor=actor)
@@ -170,6 +184,8 @@ class Patients:
         return self._work.require(PatientRow, patient_id, what="patient")
 
     def _patient(self, row: PatientRow) -> Patient:
+        if row.data is None:
+            raise shredded()
         data = self._work.vault.open_json(PatientRow.data, row.data, _place(row), _DATA)
         return Patient(id=PatientId(row.id), data=data, created_at=row.created_at)
 

@@ -29,7 +29,7 @@ from clinic.crypto.keys import Keyring, Purpose
 from clinic.domain import Actor, Clock, utc_now
 from clinic.records import login
 from clinic.records.encounters import Encounters
-from clinic.records.engine import read_transaction, write_transaction
+from clinic.records.engine import read_transaction, truncate_journal, write_transaction
 from clinic.records.generations import Generations
 from clinic.records.notes import Notes
 from clinic.records.patients import Patients
@@ -37,6 +37,7 @@ from clinic.records.recordings import Recordings
 from clinic.records.sweep import Finding, sweep
 from clinic.records.transcripts import Transcripts
 from clinic.records.users import User, Users
+from clinic.records.uses import Usage, usage
 from clinic.records.work import Parts, UnitOfWork
 
 
@@ -45,6 +46,7 @@ class Transaction:
 
     def __init__(self, work: UnitOfWork) -> None:
         self._work = work
+        self.key_uses = work.uses
         self.users = Users(work)
         self.patients = Patients(work)
         self.encounters = Encounters(work)
@@ -105,6 +107,19 @@ class Records:
             AuthenticationError: `login_failed`, or `login_locked` while too many failures are recent.
         """
         return login.authenticate(self._write, username, password, hasher=self._parts.hasher)
+
+    def usage(self) -> Usage:
+        """Return how often each key has sealed something."""
+        with read_transaction(self._engine) as connection:
+            return usage(connection)
+
+    def truncate_journal(self) -> None:
+        """Move everything committed into the database file and empty the write-ahead log.
+
+        Raises:
+            StorageError: `journal_busy` if a reader keeps an older state in use for too long.
+        """
+        truncate_journal(self._engine)
 
     def sweep(self, *, deep: bool = False) -> tuple[Finding, ...]:
         """Compare the whole database with the audit log, and open what is sealed; audio too if `deep`."""

@@ -7,6 +7,7 @@ Rules kept here:
 * The context (table, column, row, patient, row version) comes from the mapped column itself and from a `Place`, so a
   blob that is moved to another row, column, patient or version does not open.
 * Each patient has a key of their own; it exists unwrapped only inside the vault of one transaction.
+* Every use of a key to seal is counted before it happens, whoever the owner is.
 * Staff data (password hashes, display names) is sealed in the same way under the staff key.
 """
 
@@ -32,8 +33,15 @@ T = TypeVar("T")
 STAFF: Final = "staff"
 """Owner of sealed data that belongs to no patient; no patient id looks like this."""
 
+_KEK: Final = "kek:"
+
 DEK_VERSION: Final = 1
 """Generation of a patient's data key, written into every blob; re-keying a patient would raise it."""
+
+
+def kek_owner(version: int) -> str:
+    """Return the name under which the uses of a version of the key-encryption key are counted."""
+    return f"{_KEK}{version}"
 
 
 class Sealed(bytes):
@@ -75,11 +83,18 @@ class Place:
 
 
 class Vault:
-    """Seals and opens the fields of one transaction.  `wrapped_key` looks up a patient's wrapped key."""
+    """Seals and opens the fields of one transaction.
 
-    def __init__(self, keyring: Keyring, *, wrapped_key: Callable[[str], bytes]) -> None:
+    Args:
+        keyring: the clinic's keys.
+        wrapped_key: looks up a patient's wrapped key.
+        count: told the owner of a key before each use of it to seal; raises if there may be no more.
+    """
+
+    def __init__(self, keyring: Keyring, *, wrapped_key: Callable[[str], bytes], count: Callable[[str], None]) -> None:
         self._keyring = keyring
         self._wrapped_key = wrapped_key
+        self._count = count
         self._keys: dict[str, bytes] = {}
 
     def __repr__(self) -> str:
@@ -88,17 +103,25 @@ class Vault:
 
     def enrol(self, patient_id: str) -> bytes:
         """Make the data key of a new patient and return it wrapped."""
+        self._count(kek_owner(self._keyring.key_id))
         key, wrapped = self._keyring.new_dek(patient_id)
         self._keys[patient_id] = key
         return wrapped
 
     def rewrap(self, patient_id: str, wrapped: bytes) -> bytes:
         """Return the same data key wrapped under the active key version."""
+        self._count(kek_owner(self._keyring.key_id))
         return self._keyring.rewrap_dek(patient_id, wrapped)
+
+    @property
+    def wrapped_header(self) -> bytes:
+        """How every key begins that is wrapped under the active key version."""
+        return self._keyring.wrapped_header
 
     def seal(self, column: QueryableAttribute[Any], plaintext: bytes, place: Place) -> Sealed:
         """Encrypt `plaintext` for exactly this column and place."""
         key = self._key(place.patient_id)
+        self._count(place.patient_id)
         return Sealed(seal(key, plaintext, _context(column, place), key_id=DEK_VERSION))
 
     def open(self, column: QueryableAttribute[Any], blob: bytes, place: Place) -> bytes:

@@ -25,6 +25,7 @@ from clinic.errors import RecordError
 from clinic.records.blind_index import BlindIndex
 from clinic.records.models import Base, PatientRow
 from clinic.records.sealed import Vault
+from clinic.records.uses import KeyUses
 
 Row = TypeVar("Row", bound=Base)
 
@@ -49,7 +50,8 @@ class UnitOfWork:
         self._open = True
         self._session = Session(bind=connection, join_transaction_mode="rollback_only", autoflush=True)
         event.listen(self._session, "before_flush", self._before_flush)
-        self.vault = Vault(parts.keyring, wrapped_key=self._wrapped_key)
+        self.uses = KeyUses(connection, self.require_writable)
+        self.vault = Vault(parts.keyring, wrapped_key=self._wrapped_key, count=self.uses.count)
 
     @property
     def session(self) -> Session:
@@ -106,8 +108,9 @@ class UnitOfWork:
             raise RuntimeError("this transaction was opened for reading; use write()")
 
     def finish(self) -> None:
-        """Write what is pending; the commit is the caller's."""
+        """Write what is pending, and how often each key was used; the commit is the caller's."""
         self.session.flush()
+        self.uses.flush()
 
     def close(self) -> None:
         """Forget rows and keys."""
@@ -120,4 +123,16 @@ class UnitOfWork:
             self.require_writable()
 
     def _wrapped_key(self, patient_id: str) -> bytes:
-        return self.require(PatientRow, patient_id, what="patient").wrapped_dek
+        row = self.require(PatientRow, patient_id, what="patient")
+        if row.wrapped_dek is None:
+            raise shredded()
+        return row.wrapped_dek
+
+
+def shredded() -> RecordError:
+    """Return the refusal to look into the record of a patient whose key was destroyed."""
+    return RecordError(
+        "this patient's record was destroyed for good",
+        code="patient_shredded",
+        hint="its key is gone, and nothing can bring it back; the audit log says when and by whom",
+    )

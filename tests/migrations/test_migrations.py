@@ -20,6 +20,7 @@ from alembic.config import Config as AlembicConfig
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import IntegrityError
 
 from clinic.audit import tables as audit_tables
 from clinic.crypto.keys import Keyring
@@ -32,11 +33,13 @@ from clinic.records.records import Records
 
 MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
 REVISIONS = sorted((MIGRATIONS / "versions").glob("*.py"))
+HEAD = REVISIONS[-1].stem.split("_")[0]
+NEXT = "9999"
 
 SECOND = '''
-"""A second revision, for the test."""
+"""A later revision, for the test."""
 from alembic import op
-revision, down_revision, branch_labels, depends_on = "0002", "0001", None, None
+revision, down_revision, branch_labels, depends_on = "9999", "{head}", None, None
 def upgrade():
     op.execute("CREATE TABLE first (v)")
     op.execute("UPDATE patients SET row_version = row_version + 100")
@@ -64,12 +67,12 @@ def engine(path: Path) -> Iterator[Engine]:
 
 @pytest.fixture
 def longer(tmp_path: Path) -> Callable[..., Path]:
-    """Make a migrations folder with a second revision."""
+    """Make a migrations folder with one more revision."""
 
     def make(between: str = "pass") -> Path:
         folder = tmp_path / "migrations"
         shutil.copytree(MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
-        (folder / "versions" / "0002_test.py").write_text(SECOND.format(between=between), encoding="utf-8")
+        (folder / "versions" / "9999_test.py").write_text(SECOND.format(head=HEAD, between=between), encoding="utf-8")
         return folder
 
     return make
@@ -202,12 +205,12 @@ def test_an_upgrade_copies_the_older_database_first(engine: Engine, path: Path, 
     keyring = Keyring.generate()
     _, patient_id = seed(engine, keyring)
     copy = migrate.upgrade(engine, longer())
-    assert copy == path.with_name("clinic.before-0002.db")
+    assert copy == path.with_name("clinic.before-9999.db")
     assert copy.stat().st_mode & 0o777 == 0o600
     assert b"Canary" not in copy.read_bytes()
-    assert migrate.current_revision(engine) == "0002"
+    assert migrate.current_revision(engine) == NEXT
     kept = open_engine(copy)
-    assert migrate.current_revision(kept) == "0001"
+    assert migrate.current_revision(kept) == HEAD
     with Records(kept, keyring=keyring).read() as tx:
         assert tx.patients.data(patient_id).name == "Canary"
     kept.dispose()
@@ -224,7 +227,7 @@ def test_without_room_for_the_copy_nothing_is_upgraded(
         with pytest.raises(StorageError) as caught:
             migrate.upgrade(engine, longer())
     assert caught.value.code == "disk_full"
-    assert migrate.current_revision(engine) == "0001"
+    assert migrate.current_revision(engine) == HEAD
     assert not list(path.parent.glob("*before*"))
     assert not list(path.parent.glob(".*partial"))
 
@@ -237,7 +240,7 @@ def _raise_full(_: Path) -> None:
 
 @pytest.mark.parametrize(
     ("revision", "code"),
-    [pytest.param(None, "schema_missing", id="empty"), pytest.param("0001", "schema_older", id="older")],
+    [pytest.param(None, "schema_missing", id="empty"), pytest.param(HEAD, "schema_older", id="older")],
 )
 def test_the_program_starts_on_its_own_schema_only(
     engine: Engine, longer: Callable[..., Path], revision: str | None, code: str
@@ -259,7 +262,7 @@ def test_a_newer_schema_is_refused(
     with pytest.raises(ConfigError) as caught:
         operation(engine, MIGRATIONS)
     assert caught.value.code == "schema_newer"
-    assert migrate.current_revision(engine) == "0002"
+    assert migrate.current_revision(engine) == NEXT
 
 
 def test_a_failing_revision_leaves_nothing(engine: Engine, path: Path, longer: Callable[..., Path]) -> None:
@@ -270,7 +273,7 @@ def test_a_failing_revision_leaves_nothing(engine: Engine, path: Path, longer: C
     with pytest.raises(ZeroDivisionError):
         migrate.upgrade(engine, longer("1 / 0"))
     assert schema(path) == before
-    assert migrate.current_revision(engine) == "0001"
+    assert migrate.current_revision(engine) == HEAD
 
 
 def test_rows_that_point_nowhere_stop_an_upgrade(engine: Engine, path: Path, longer: Callable[..., Path]) -> None:
@@ -279,7 +282,9 @@ def test_rows_that_point_nowhere_stop_an_upgrade(engine: Engine, path: Path, lon
     seed(engine, Keyring.generate())
     before = schema(path)
     with pytest.raises(RuntimeError, match="point nowhere"):
-        migrate.upgrade(engine, longer('op.execute("DELETE FROM patients")'))
+        migrate.upgrade(
+            engine, longer('op.execute("DROP TRIGGER patients_no_delete"); op.execute("DELETE FROM patients")')
+        )
     assert schema(path) == before
     with read_transaction(engine) as connection:
         assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar_one() == 1
@@ -324,7 +329,7 @@ def count_statements(path: Path) -> int:
 
 
 def test_a_kill_after_any_statement_leaves_nothing(tmp_path: Path) -> None:
-    """SIGKILL after each single statement of the first revision: the database is still empty, and can be upgraded."""
+    """SIGKILL after each single statement of all revisions: the database is still empty, and can be upgraded."""
     statements = count_statements(tmp_path / "count.db")
     assert statements > 30
     for number in range(1, statements + 1):
@@ -421,3 +426,38 @@ def test_connections_are_the_callers(engine: Engine) -> None:
 
     with read_transaction(engine) as first, read_transaction(engine) as second:
         assert (foreign_keys(first), foreign_keys(second)) == (1, 1)
+
+
+# --- each revision, down and up again with data -------------------------------------------------------
+
+
+def rows(path: Path, query: str) -> list[tuple[object, ...]]:
+    """Return what a query finds."""
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(query).fetchall()
+
+
+def test_0002_counts_what_was_sealed_and_keeps_every_patient(engine: Engine, path: Path) -> None:
+    """Down and up again: patients open, counters hold what can be told, a shredded one has no key either way."""
+    keyring = Keyring.generate()
+    migrate.upgrade(engine, MIGRATIONS)
+    records, patient_id = seed(engine, keyring)
+    with write_transaction(engine) as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO patients (id, row_version, created_at, updated_at, shredded_at) VALUES "
+            "('gone', 1, '2026-11-25T00:00:00.000000Z', '2026-11-25T00:00:00.000000Z', '2026-11-25T00:00:00.000000Z')"
+        )
+    counted = rows(path, "SELECT owner, sealed FROM key_uses ORDER BY owner")
+    assert counted == sorted([("kek:1", 1), (patient_id, 2)])
+    migrate.downgrade(engine, MIGRATIONS, revision="0001")
+    assert "table key_uses" not in schema(path)
+    assert rows(path, "SELECT wrapped_dek, data FROM patients WHERE id = 'gone'") == [(b"", b"")]
+    assert rows(path, "SELECT count(*) FROM patients WHERE length(wrapped_dek) > 60") == [(1,)]
+    with write_transaction(engine) as connection:
+        connection.exec_driver_sql("DELETE FROM patients WHERE id = 'gone'")
+    migrate.upgrade(engine, MIGRATIONS)
+    assert rows(path, "SELECT owner, sealed FROM key_uses WHERE owner <> 'local-ca' ORDER BY owner") == counted
+    with records.read() as tx:
+        assert tx.patients.data(patient_id).name == "Canary"
+    with pytest.raises(IntegrityError), write_transaction(engine) as connection:
+        connection.exec_driver_sql("DELETE FROM patients")

@@ -20,6 +20,7 @@ LAYERS = (
     {"facts", "handover"},
     {"consultation"},
     {"jobs"},
+    {"rotation"},
     {"home"},
     {"control", "services"},
     {"headless", "doctor", "supervisor"},

@@ -22,12 +22,12 @@ from clinic.crypto.keys import (
     RecoveryKey,
     SlotKind,
     UnlockSecret,
+    add_kek,
     add_slot,
     create_keyring,
     remove_slot,
     renew_recovery_key,
     replace_slot,
-    rotate,
     unlock,
 )
 from clinic.crypto.keys import slots as list_slots
@@ -228,7 +228,7 @@ def test_changes_need_a_secret_that_opens(path: Path, keyring: Keyring) -> None:
         lambda: replace_slot(path, stranger, new=CREDENTIAL),
         lambda: remove_slot(path, stranger, slot_id=list_slots(path)[0].id),
         lambda: renew_recovery_key(path, stranger),
-        lambda: rotate(path, stranger),
+        lambda: add_kek(path, stranger),
     ):
         assert code_of(change) == "key_wrong"
     assert path.read_bytes() == before
@@ -272,7 +272,7 @@ def test_rotation_is_stored_and_keeps_every_slot(path: Path) -> None:
     """After rotation each secret gives the new KEK, the old data keys and the same derived keys."""
     keyring, recovery = create_keyring(path, secrets=[FILE_KEY])
     dek, wrapped = keyring.new_dek("p1")
-    rotated = rotate(path, recovery)
+    rotated = add_kek(path, recovery)
     for secret in (FILE_KEY, recovery):
         again = unlock(path, secret)
         assert same(again, rotated)
@@ -284,10 +284,10 @@ def test_rotation_is_stored_and_keeps_every_slot(path: Path) -> None:
 def test_rotation_has_an_upper_bound_and_the_file_stays_readable_at_it(path: Path, keyring: Keyring) -> None:
     """The largest keyring can be written and read; one more version is refused."""
     for _ in range(MAX_VERSIONS - 1):
-        keyring = rotate(path, FILE_KEY)
+        keyring = add_kek(path, FILE_KEY)
     assert len(keyring.versions) == MAX_VERSIONS
     assert same(unlock(path, FILE_KEY), keyring)
-    assert code_of(lambda: rotate(path, FILE_KEY)) == "versions_full"
+    assert code_of(lambda: add_kek(path, FILE_KEY)) == "versions_full"
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,8 @@ from tests.unit.records.records_world import (
 CLEAR_COLUMNS = {
     "users": {"id", "username", "role", "created_at", "disabled_at"},
     "login_failures": {"subject", "failed_at", "locked_until"},
-    "patients": {"id", "wrapped_dek", "created_at", "updated_at"},
+    "patients": {"id", "wrapped_dek", "created_at", "updated_at", "shredded_at"},
+    "key_uses": {"owner"},
     "encounters": {
         *("id", "patient_id", "clinician_id", "kind", "template", "language", "consent", "state", "stage"),
         *("error_code", "created_at", "updated_at"),
@@ -330,7 +331,7 @@ def test_a_strict_table_refuses_text_in_a_sealed_column(records: Records, databa
 
 def test_the_vault_seals_into_sealed_columns_only(keyring: Keyring) -> None:
     """Sealing for a clear column is the caller's mistake."""
-    vault = Vault(keyring, wrapped_key=lambda _: b"")
+    vault = Vault(keyring, wrapped_key=lambda _: b"", count=lambda _: None)
     vault.enrol("p1")
     with pytest.raises(TypeError, match="not a sealed column"):
         vault.seal(PatientRow.wrapped_dek, b"x", Place("p1", "p1"))
@@ -338,7 +339,7 @@ def test_the_vault_seals_into_sealed_columns_only(keyring: Keyring) -> None:
 
 def test_a_vault_forgets_its_keys(keyring: Keyring) -> None:
     """After the transaction no unwrapped key is left in the vault."""
-    vault = Vault(keyring, wrapped_key=lambda _: b"nonsense")
+    vault = Vault(keyring, wrapped_key=lambda _: b"nonsense", count=lambda _: None)
     vault.enrol("p1")
     vault.seal(PatientRow.data, b"x", Place("p1", "p1"))
     vault.close()
@@ -348,7 +349,7 @@ def test_a_vault_forgets_its_keys(keyring: Keyring) -> None:
 
 def test_reprs_show_nothing(records: Records, keyring: Keyring) -> None:
     """Vault, sealed values and patients show neither key nor text."""
-    vault = Vault(keyring, wrapped_key=lambda _: b"")
+    vault = Vault(keyring, wrapped_key=lambda _: b"", count=lambda _: None)
     assert repr(vault) == "Vault()"
     assert repr(Sealed(b"canary")) == "Sealed(6 bytes)"
     world = fill(records)
@@ -372,7 +373,7 @@ def test_unknown_shapes_are_refused_without_a_quote(records: Records, keyring: K
     (rowid, _), *_ = pairs(database, "patients", "data")
     with closing(sqlite3.connect(database)) as connection:
         wrapped = connection.execute("SELECT wrapped_dek FROM patients").fetchone()[0]
-    vault = Vault(keyring, wrapped_key=lambda _: wrapped)
+    vault = Vault(keyring, wrapped_key=lambda _: wrapped, count=lambda _: None)
     forged = vault.seal_json(PatientRow.data, {"surname": "canary"}, Place(patient.id, patient.id))
     put(database, "patients", "data", [(rowid, forged)])
     with pytest.raises(DecryptionError) as caught, records.read() as tx:
