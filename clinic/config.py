@@ -69,6 +69,14 @@ class PolicyConfig(_Section):
     directory: Path = _REPOSITORY / "policies"
 
 
+class BackupConfig(_Section):
+    """Backups.  `recipients` are further age keys, kept offline."""
+
+    destination: Path | None = None
+    keep: Annotated[int, Field(ge=1, le=1000)] = 14
+    recipients: tuple[str, ...] = ()
+
+
 class Config(_Section):
     """The whole configuration of one data folder."""
 
@@ -79,6 +87,7 @@ class Config(_Section):
     speech: SpeechConfig = SpeechConfig()
     generation: GenerationConfig = GenerationConfig()
     policy: PolicyConfig = PolicyConfig()
+    backup: BackupConfig = BackupConfig()
 
     @property
     def database(self) -> Path:
@@ -114,6 +123,11 @@ class Config(_Section):
     def logs_dir(self) -> Path:
         """Logs of the child processes (mode 0700)."""
         return self.home / "logs"
+
+    @property
+    def backup_dir(self) -> Path:
+        """What backups need on the box: lock, state, scratch (mode 0700).  The backups themselves lie elsewhere."""
+        return self.home / "backup"
 
     @property
     def models_dir(self) -> Path:

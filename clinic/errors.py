@@ -23,6 +23,7 @@ The tree (codes in parentheses are documented in `docs/errors.md`; a test holds 
     +-- AuthenticationError         (login_failed, login_locked, not_allowed)
     +-- StorageError                (disk_full)
     +-- JobError                    (job_failed, worker_unavailable)
+    +-- BackupError                 (backup_damaged, backup_foreign, backup_older, ...)
     +-- InputError                  (input_invalid)
 """
 
@@ -156,4 +157,11 @@ class JobError(ClinicError):
 
     default_code = "job_failed"
     exit_code = 5
+    http_status = 503
+
+
+class BackupError(ClinicError):
+    """Raised when a backup cannot be made, opened or restored.  Neither the clinic nor any other backup was changed."""
+
+    default_code = "backup_damaged"
     http_status = 503

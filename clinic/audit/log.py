@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, bindparam, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from clinic.audit.checkpoint import Checkpoint, NoteSigner
@@ -53,6 +53,10 @@ _PAGE_OF_ROWS: Final = text(
     f"SELECT rowid AS place, {_COLUMNS} FROM audit_entries "  # noqa: S608 - constants only
     "WHERE rowid >= :first AND rowid <= :last ORDER BY rowid LIMIT :page"
 )
+_PAGE_OF_NAMED: Final = text(
+    f"SELECT seq AS place, {_COLUMNS} FROM audit_entries "  # noqa: S608 - constants only
+    "WHERE seq >= :first AND event IN :names ORDER BY seq LIMIT :page"
+).bindparams(bindparam("names", expanding=True))
 _LOWEST: Final = -(2**63)
 _HIGHEST: Final = 2**63 - 1
 
@@ -115,8 +119,7 @@ class AuditLog:
 
     def pseudonym(self, patient_id: str) -> str:
         """Return the name under which a patient appears in the log: nobody without the key can go back."""
-        message = b"clinic-audit-pseudonym-v1\0" + patient_id.encode()
-        return hmac.new(self._pseudonym_key, message, hashlib.sha256).hexdigest()[:32]
+        return pseudonym_of(self._pseudonym_key, patient_id)
 
     # --- writing ------------------------------------------------------------------------------------
 
@@ -187,6 +190,17 @@ class AuditLog:
             if len(found) < _PAGE:
                 return
 
+    def named(self, *names: str, first: int = 1) -> Iterator[Entry]:
+        """Yield the entries of these events from `first` on, in order; the database passes over all others."""
+        while True:
+            with _reported("read"), self._read() as conn:
+                found = conn.execute(_PAGE_OF_NAMED, {"first": first, "names": list(names), "page": _PAGE}).all()
+            for place, *columns in found:
+                first = place + 1
+                yield Entry.from_raw(RawEntry(*columns))
+            if len(found) < _PAGE:
+                return
+
     def verify(self, *, checkpoint: str | None = None) -> VerifyReport:
         """Verify all entries and, with a checkpoint, that this is still the log that it was signed over."""
         checkpoints = (checkpoint,) if checkpoint is not None else ()
@@ -230,6 +244,12 @@ class AuditLog:
                     raise _damaged(f"the audit log no longer holds entry `{seen.size}` as it was seen before")
             self._seen, self._seen_hash = _extend(seen.copy(), seen_hash, rows, None)
             return self._seen.copy(), self._seen_hash
+
+
+def pseudonym_of(key: bytes, patient_id: str) -> str:
+    """Return the name under which a patient appears in the log with this pseudonym key."""
+    message = b"clinic-audit-pseudonym-v1\0" + patient_id.encode()
+    return hmac.new(key, message, hashlib.sha256).hexdigest()[:32]
 
 
 def _extend(

@@ -32,6 +32,7 @@ _COMMANDS = {
     "user": ("clinic.cli.accounts:user", "Accounts of the web form."),
     "patient": ("clinic.cli.accounts:patient", "Patients of this clinic."),
     "migrate": ("clinic.cli.setup:migrate", "Bring the database of an older program up to date."),
+    "backup": ("clinic.cli.backup:backup", "Encrypted backups: create, verify, drill, restore."),
     "certificate": ("clinic.cli.setup:certificate", "The web form's certificate on the LAN."),
 }
 """Name -> (where it is, its line in `clinic --help`)."""

@@ -45,6 +45,8 @@ class Purpose(StrEnum):
     SESSION = "session"
     LOCAL_CA = "local-ca"
     STAFF = "staff"
+    BACKUP_IDENTITY = "backup-identity"
+    BACKUP_SIGNING = "backup-signing"
 
 
 class Keyring:

@@ -22,6 +22,7 @@ LAYERS = (
     {"jobs"},
     {"rotation"},
     {"home"},
+    {"backup"},
     {"control", "services"},
     {"headless", "doctor", "supervisor"},
     {
@@ -42,7 +43,7 @@ ONLY = {
     "faster_whisper": {"speech"},
     "av": {"speech"},
     "xllamacpp": {"generation"},
-    "pyrage": {"audit"},
+    "pyrage": {"audit", "backup"},
 }
 """A library that only these rooms may import."""
 

@@ -98,6 +98,8 @@ def test_derived_keys_are_pinned() -> None:
         "session",
         "local-ca",
         "staff",
+        "backup-identity",
+        "backup-signing",
     ]
 
 
