@@ -24,7 +24,8 @@ from clinic.backup.site import Progress as Report
 from clinic.backup.site import Site, state_of
 from clinic.cli.audit import read_text
 from clinic.cli.common import err, home_option, home_path, json_option, open_here, out, print_json
-from clinic.crypto.keys import KeyBytes, Passphrase, RecoveryKey, UnlockSecret
+from clinic.cli.keys import ask_recovery
+from clinic.crypto.keys import KeyBytes, Passphrase, UnlockSecret
 from clinic.crypto.process import harden_process
 from clinic.crypto.sources import read_insecure_key_file
 from clinic.doctor import examine
@@ -126,7 +127,7 @@ def list_command(*, as_json: bool) -> None:
 @backup.command()
 @click.argument("backup", type=click.Path(path_type=Path))
 @click.option("--in-place", is_flag=True, help="Take the place of the data folder that is there; it is kept beside.")
-@click.option("--recovery", is_flag=True, help="Unlock with the recovery key in place of the passphrase.")
+@click.option("--recovery", is_flag=True, help="Unlock with two of the recovery sheets.")
 @click.option("--credential", type=click.Path(path_type=Path), help="Unlock with this credential file (systemd).")
 @click.option("--key-file", type=click.Path(path_type=Path), help="Unlock with this development key file.")
 @click.option(
@@ -203,7 +204,7 @@ def _secret(
 ) -> UnlockSecret:
     harden_process()
     if recovery:
-        return RecoveryKey(click.prompt("Recovery key", err=True))
+        return ask_recovery()
     if credential is not None:
         return KeyBytes.from_text(read_text(credential).encode(), "credential")
     development = home / "INSECURE-development.key"

@@ -127,8 +127,7 @@ def recover() -> None:
     """
     harden_process()
     config = load_config()
-    first, second = _share("one sheet"), _share("another sheet")
-    recovery = RecoveryKey.from_shares(first, second)
+    recovery = ask_recovery()
     set_passphrase(config, recovery, _typed("New passphrase", hide=True, twice=True))
     out.print("new passphrase set; the old one no longer opens the clinic, the recovery sheets still do")
     if config.key_source is not KeySource.PASSPHRASE:
@@ -147,6 +146,12 @@ def new_shares(*, as_json: bool) -> None:
         return
     out.print(sheets(shares, home=str(config.home), made=utc_now()), markup=False)
     out.print("the sheets of before are void: destroy them")
+
+
+def ask_recovery() -> RecoveryKey:
+    """Read two recovery sheets, at the terminal or as two lines of standard input."""
+    first, second = _share("one sheet"), _share("another sheet")
+    return RecoveryKey.from_shares(first, second)
 
 
 def _running(config: Config) -> str:
