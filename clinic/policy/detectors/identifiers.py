@@ -20,6 +20,8 @@ from datetime import date
 
 from clinic.domain import Segment, Transcript, Word
 from clinic.policy.detectors.names import AMBIGUOUS
+from clinic.policy.detectors.people import find_people
+from clinic.policy.detectors.prefilter import Folded
 from clinic.policy.detectors.shapes import CONTEXT_SHAPES, DIRECT_SHAPES, MONTHS, Shape
 
 
@@ -46,12 +48,14 @@ NOBODY = KnownIdentifiers()
 
 def find(text: str, *, known: KnownIdentifiers = NOBODY) -> tuple[Span, ...]:
     """Find everything that identifies somebody."""
-    return _settle([*_direct(text, known), *_shaped(text, CONTEXT_SHAPES)])
+    folded = Folded(text)
+    people = (Span(person.kind, person.start, person.end) for person in find_people(text))
+    return _settle([*_direct(text, folded, known), *_shaped(text, folded, CONTEXT_SHAPES), *people])
 
 
 def find_direct(text: str, *, known: KnownIdentifiers = NOBODY) -> tuple[Span, ...]:
     """Find what `redact_transcript` takes out.  Overlapping ones are joined: no piece of either may stay behind."""
-    return _join(_direct(text, known))
+    return _join(_direct(text, Folded(text), known))
 
 
 def redact_transcript(transcript: Transcript, known: KnownIdentifiers = NOBODY) -> Transcript:
@@ -104,8 +108,8 @@ def placeholder(kind: str) -> str:
     return f"[{kind.upper()}]"
 
 
-def _direct(text: str, known: KnownIdentifiers) -> Iterator[Span]:
-    yield from _shaped(text, DIRECT_SHAPES)
+def _direct(text: str, folded: Folded, known: KnownIdentifiers) -> Iterator[Span]:
+    yield from _shaped(text, folded, DIRECT_SHAPES)
     yield from _known_name(text, known.name)
     if known.record_number:
         yield from _value(text, "medical_record_number", known.record_number)
@@ -113,12 +117,13 @@ def _direct(text: str, known: KnownIdentifiers) -> Iterator[Span]:
         yield from (Span("date_of_birth", m.start(), m.end()) for m in _written(known.date_of_birth).finditer(text))
 
 
-def _shaped(text: str, shapes: Iterable[Shape]) -> Iterator[Span]:
+def _shaped(text: str, folded: Folded, shapes: Iterable[Shape]) -> Iterator[Span]:
     for shape in shapes:
-        for match in shape.pattern.finditer(text):
-            group = "value" if "value" in shape.pattern.groupindex else 0
-            if shape.accepts(match[group]):
-                yield Span(shape.kind, match.start(group), match.end(group))
+        for sieve in shape.sieves:
+            group = "value" if "value" in sieve.pattern.groupindex else 0
+            for match in sieve.finditer(text, folded):
+                if shape.accepts(match[group]):
+                    yield Span(shape.kind, match.start(group), match.end(group))
 
 
 def _known_name(text: str, name: str | None) -> Iterator[Span]:

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 
 from clinic.policy.detectors.neutralise import hidden_count, reveal
 from clinic.policy.detectors.patterns import SIGNALS
+from clinic.policy.detectors.prefilter import Folded
 
 _WINDOW = 1200  # characters: about a minute of speech, or one paragraph
-_SPACES = re.compile(r"\s+")
 _SPELT = re.compile(r"\b(?:[^\W\d] ){4,40}[^\W\d]\b")  # "i g n o r e"
 _BASE64 = re.compile(r"(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{24,4096}={0,2}(?![A-Za-z0-9+/])")
 _BITS = re.compile(r"(?:\b[01]{8}\b\s?){6,512}")
@@ -51,8 +51,16 @@ def score(text: str) -> Injection:
     for encoded, plain in _readings(text):
         if encoded:
             hits.append((0, "encoded", 0.6))
-        hits += ((m.start(), s.name, s.weight) for s in SIGNALS for m in s.pattern.finditer(plain))
+        hits += _hits(plain)
     return Injection(round(_strongest(sorted(hits)), 4), tuple(sorted({name for _, name, _ in hits})))
+
+
+def _hits(plain: str) -> Iterator[tuple[int, str, float]]:
+    folded = Folded(plain)
+    for signal in SIGNALS:
+        for sieve in signal.sieves:
+            for match in sieve.finditer(plain, folded):
+                yield match.start(), signal.name, signal.weight
 
 
 def _readings(text: str) -> Iterator[tuple[bool, str]]:
@@ -70,7 +78,7 @@ def _readings(text: str) -> Iterator[tuple[bool, str]]:
 
 
 def _plain(text: str) -> str:
-    plain = _SPACES.sub(" ", reveal(unicodedata.normalize("NFKC", text)).casefold().replace("\u2019", "'"))
+    plain = " ".join(reveal(unicodedata.normalize("NFKC", text)).casefold().replace("\u2019", "'").split())
     return _SPELT.sub(lambda match: match[0].replace(" ", ""), plain)
 
 

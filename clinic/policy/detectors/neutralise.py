@@ -31,6 +31,7 @@ _INVISIBLE = re.compile(
 _JOINERS = re.compile(
     "(?<![\u0600-\u08ff\u0900-\u0dff\u0f00-\u109f\u1780-\u17ff\ufb50-\ufdff\ufe70-\ufefc])[\u200c\u200d]+"
 )
+_UNUSUAL = re.compile(r"[^\t\n\r -~]")  # what is not plain ASCII may be hidden
 _OPEN = re.compile(r"<(?=[^\W\d]|[/|<!?\[_])")
 _BRACKETED = re.compile(
     r"\[(/?(?:INST|SYS|SYSTEM|USER|ASSISTANT|MODEL|BOS|EOS|PAD|UNK|MASK|multimodal)[^\]\n]{0,20})\]", re.IGNORECASE
@@ -53,13 +54,19 @@ def neutralise(text: str) -> str:
 
 def reveal(text: str) -> str:
     """Return `text` without what the reader cannot see, look-alike letters spelt plainly."""
-    visible = _JOINERS.sub("", _INVISIBLE.sub("", _ESCAPES.sub("", text)))
-    return _WORD.sub(_one_script, visible)
+    visible = _visible(text)
+    return visible if visible.isascii() else _WORD.sub(_one_script, visible)
 
 
 def hidden_count(text: str) -> int:
     """Count the characters that `neutralise` takes out because nobody can see them."""
-    return len(text) - len(_JOINERS.sub("", _INVISIBLE.sub("", _ESCAPES.sub("", text))))
+    return len(text) - len(_visible(text))
+
+
+def _visible(text: str) -> str:
+    if _UNUSUAL.search(text) is None:
+        return text
+    return _JOINERS.sub("", _INVISIBLE.sub("", _ESCAPES.sub("", text)))
 
 
 def neutralise_transcript(transcript: Transcript) -> Transcript:

@@ -8,8 +8,9 @@ Rules kept here:
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
+
+from clinic.policy.detectors.prefilter import Sieve
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +19,11 @@ class Signal:
 
     name: str
     weight: float
-    pattern: re.Pattern[str]
+    sieves: tuple[Sieve, ...]
 
 
 def _signal(name: str, weight: float, *patterns: str) -> Signal:
-    return Signal(name, weight, re.compile("|".join(f"(?:{p})" for p in patterns)))
+    return Signal(name, weight, tuple(sieve for pattern in patterns for sieve in Sieve.each(pattern)))
 
 
 _RULES = (
@@ -32,7 +33,7 @@ _RULES = (
 _DROP = r"(?:ignore|disregard|forget|override|overrule|bypass|discard|do not follow|don't follow|stop following)"
 _ANSWER = r"(?:answers?|responses?|reply|replies|outputs?|messages|completions?)"
 _AI = (
-    r"(?:a\.?i\.?(?! score)|assistant|artificial intelligence|language model|llm|chat ?bot|chat ?gpt|"
+    r"\b(?:(?:ai|a\.i\.?)(?! score)|assistant|artificial intelligence|language model|llm|chat ?bot|chat ?gpt|"
     r"note ?(?:taker|writer|"
     r"generator)|summari[sz]er|transcription (?:system|software|model))"
 )
@@ -53,9 +54,9 @@ SIGNALS: tuple[Signal, ...] = (
     _signal(
         "override",
         0.9,
-        rf"\b{_DROP}\b(?: \S+){{0,3}}? (?:previous|prior|above|earlier|preceding|foregoing|your|all|any|those|"
+        rf"\b{_DROP}\b(?: \S{{1,40}}){{0,3}}? (?:previous|prior|above|earlier|preceding|foregoing|your|all|any|those|"
         rf"these|other|"
-        rf"system)(?: \S+){{0,4}}? {_RULES}\b",
+        rf"system)(?: \S{{1,40}}){{0,4}}? {_RULES}\b",
         rf"\b{_DROP} (?:absolutely )?(?:all|every ?th?ing|anything|what) (?:that )?(?:you|i)(?:'ve| have| were|"
         rf" had|'d)? "
         r"(?:been |just )?(?:told|said|instructed|learned|know)",
@@ -63,21 +64,22 @@ SIGNALS: tuple[Signal, ...] = (
         r"previous)(?= (?:and|then|text|messages?|conversation|content)\b|[.,;:!]|$)",
         r"\b(?:ignore|disregard) the (?:whole |entire )?(?:conversation|transcript|recording|dictation)\b",
         rf"\b(?:new|updated|real|actual|following) {_RULES} (?:are|is|supersede|override|replace)\b",
-        r"\b(?:ignore|disregard|forget) (?:the|this|that) (?:\w+ ){0,2}(?:and|then) (?:state|say|write|print|output|"
+        r"\b(?:ignore|disregard|forget) (?:the|this|that) (?:\w{1,30} ){0,2}(?:and|then) (?:state|say|write|"
+        r"print|output|"
         r"repeat|give|tell)",
     ),
     _signal(
         "override",
         0.9,
-        r"(?:olvid|ignor|descart|omit)\w*(?: \S+){0,4} instrucciones",
-        r"(?:ignor|oubli)\w* (?:toutes? )?(?:les|vos|tes|ces|mes|des)(?: \S+){0,3} "
+        r"(?:olvid|ignor|descart|omit)\w{0,30}(?: \S{1,40}){0,4} instrucciones",
+        r"(?:ignor|oubli)\w{0,30} (?:toutes? )?(?:les|vos|tes|ces|mes|des)(?: \S{1,40}){0,3} "
         r"(?:instructions|consignes|directives)",
-        r"(?:ignorier|vergiss|vergessen|missachte)\w*(?: \S+){0,4} (?:anweisung|instruktion|befehl|regel)",
-        r"(?:ignor|dimentica)\w*(?: \S+){0,4} istruzioni",
-        r"(?:ignor|esque)\w*(?: \S+){0,4} instruções",
-        r"(?:negeer|vergeet)(?: \S+){0,4} (?:instructies|opdrachten)",
-        r"(?:puuza|sahau)(?: \S+){0,4} maagizo",
-        r"(?:игнорир|забуд|не обращай)\w*(?: \S+){0,4} (?:инструкци|указани|правил)",
+        r"(?:ignorier|vergiss|vergessen|missachte)\w{0,30}(?: \S{1,40}){0,4} (?:anweisung|instruktion|befehl|regel)",
+        r"(?:ignor|dimentica)\w{0,30}(?: \S{1,40}){0,4} istruzioni",
+        r"(?:ignor|esque)\w{0,30}(?: \S{1,40}){0,4} instruções",
+        r"(?:negeer|vergeet)(?: \S{1,40}){0,4} (?:instructies|opdrachten)",
+        r"(?:puuza|sahau)(?: \S{1,40}){0,4} maagizo",
+        r"(?:игнорир|забуд|не обращай)\w{0,30}(?: \S{1,40}){0,4} (?:инструкци|указани|правил)",
         r"(?:忽略|無視|无视|忘记|忘記|不要理会).{0,15}(?:指令|指示|说明|規則|规则|提示)",
         r"(?:指示|命令|ルール|プロンプト).{0,8}(?:無視|忘れ)",
         r"(?:지시|명령|지침|규칙).{0,10}(?:무시|잊)",
@@ -90,14 +92,15 @@ SIGNALS: tuple[Signal, ...] = (
         0.9,
         rf"\b(?:note|message|instructions?|command|attention|memo|reminder) (?:to|for) (?:the |our |this |"
         rf"whatever |any )?"
-        rf"(?:\w+ )?{_AI}\b",
-        rf"\b(?:hey|hi|hello|dear|okay|ok|listen|attention),? (?:the |our )?(?:\w+ )?{_AI}\b(?! (?:will|is|helps|"
+        rf"(?:\w{{1,30}} )?{_AI}\b",
+        rf"\b(?:hey|hi|hello|dear|okay|ok|listen|attention),? (?:the |our )?(?:\w{{1,30}} )?{_AI}\b(?! (?:will|"
+        rf"is|helps|"
         rf"listens|"
         r"writes|records))",
         rf"\b{_AI},? (?:please |you must |you should |you will |now )?(?:ignore|disregard|forget|write|add|"
         rf"delete|remove|"
         r"include|insert|output|print|state|prescribe|omit|change|replace|respond|reply|say)\b",
-        rf"\b(?:this (?:\w+ )?is|speaking|talking) (?:for|to) (?:the |our )?{_AI}\b",
+        rf"\b(?:this (?:\w{{1,30}} )?is|speaking|talking) (?:for|to) (?:the |our )?{_AI}\b",
         r"\b(?:whoever|whatever) (?:is|are) (?:summari[sz]ing|transcribing|processing|writing) (?:this|it)\b",
         r"\b(?:whoever|whatever|if you) (?:is|are)(?: an?)? (?:reading|summari[sz]ing|transcribing|processing|"
         r"writing) "
@@ -139,27 +142,27 @@ SIGNALS: tuple[Signal, ...] = (
         0.5,
         r"\bchat ?gpt|\bgpt-? ?\d|\bopen ?a[il]\b|\blanguage model\b|\bchat ?bot\b|\bas an (?:ai|llm)\b|\bllms?\b",
         r"\bartificial intelligence\b|\banthropic\b|\bdan\b(?= (?:stands|mode|has|can|is|will|does))",
-        r"\ban? (?:\w+ ){0,3}(?:ai|bot)\b(?: (?:named|called|model|that|who|which|bot|coding|navigator|persona|"
+        r"\ban? (?:\w{1,30} ){0,3}(?:ai|bot)\b(?: (?:named|called|model|that|who|which|bot|coding|navigator|persona|"
         r"assistant))?",
-        r"\b\w+(?:bot|gpt)\b(?! ?ox)",
+        r"\b\w{1,30}(?:bot|gpt)\b(?! ?ox)",
     ),
     # --- another self, without rules -----------------------------------------------------------------
     _signal(
         "persona",
         0.45,
-        r"\b(?:act|behave|respond|answer|reply|function|operate) (?:\w+ )?(?:as|like) (?:an? |the |my |"
+        r"\b(?:act|behave|respond|answer|reply|function|operate) (?:\w{1,30} )?(?:as|like) (?:an? |the |my |"
         r"if you (?:are|were)|"
-        r"[a-z]+(?:,|\.))",
+        r"[a-z]{1,30}(?:,|\.))",
         r"\bin the capacity of\b",
         r"\bpretend(?:ing)? (?:to be|that you|you(?: are|'re)|like you)\b|\brole-? ?play|\bimmerse yourself\b",
         r"\byou (?:are|will be|shall be) (?:now )?(?:going to )?(?:act|pretend|play|simulate|emulate|become|"
         r"roleplay|be known|"
         r"called|replaced)\b",
-        r"\b(?:(?:simulate|emulate|impersonate|embody) (?:an? |the |being )|transform into [a-z]+[,.]|"
-        r"then become )\w+",
+        r"\b(?:(?:simulate|emulate|impersonate|embody) (?:an? |the |being )|transform into [a-z]{1,30}[,.]|"
+        r"then become )\w{1,30}",
         r"\b(?:take on|assume|adopt|play) the (?:role|persona|character|identity)\b|\bstay(?:s)? in character\b|\bin "
         r"character\b",
-        r"\byou are (?:now )?(?:an? |the )(?:\w+ ){0,3}(?:ai|bot|assistant|model|expert|hacker|character|writer|"
+        r"\byou are (?:now )?(?:an? |the )(?:\w{1,30} ){0,3}(?:ai|bot|assistant|model|expert|hacker|character|writer|"
         r"generator|"
         r"simulator|president|god|machine|persona|developer|terminal|interpreter)\b",
         r"\bfrom (?:now on|this (?:moment|point)|here on)\b.{0,60}\b(?:you(?:r| are| will|'ll)|respond|answer|"
@@ -174,35 +177,36 @@ SIGNALS: tuple[Signal, ...] = (
         0.6,
         r"\b(?:no|without|free (?:of|from)|not bound by|break(?:s|ing)? free|lift(?:ed)?|remove) (?:all |any |"
         r"its |your |the |moral |ethical |content |"
-        r"programming |legal |kind of |of |or |and |regards? for |such |additional )*(?:restrictions|"
+        r"programming |legal |kind of |of |or |and |regards? for |such |additional ){0,12}(?:restrictions|"
         r"filters?|censorship|ethic(?:s|al)|moral(?:s|ity)?|warnings?|disclaimers?|boundaries|rules|guidelines|"
-        r"content polic\w+)\b",
-        r"\bunfiltered\b|\buncensored\b|\bamoral\b|\bnon-?moral\b|\bunmoderated\b|\bjail ?br[eo]a?k\w*|"
+        r"content polic\w{1,30})\b",
+        r"\bunfiltered\b|\buncensored\b|\bamoral\b|\bnon-?moral\b|\bunmoderated\b|\bjail ?br[eo]a?k\w{0,30}|"
         r"\bunrestrained\b|"
         r"\bunethical\b|\bnsfw\b",
         r"\bnever (?:refuses?|says? no|censors?|warns?|denies)\b|\bdo anything now\b|\bdoes anything now\b|"
         r"\bdeveloper mode\b|"
-        r"\bregard(?:less|s?) (?:of|to|for) (?:\w+ )?(?:legal|ethic|moral)",
+        r"\bregard(?:less|s?) (?:of|to|for) (?:\w{1,30} )?(?:legal|ethic|moral)",
         r"\b(?:illegal|immoral|harmful)\b.{0,30}\b(?:content|information|requests?|activit|advice|questions?)",
     ),
     _signal(
         "privileged_mode",
         0.85,
         r"[<\[(]{1,2}/?(?:system|admin|god|debug|root|sudo|developer|override|"
-        r"maintenance)(?: mode)?(?: \w+)?[>\])]{1,2}",
-        r"\b(?:system|god|debug|override|admin|root|sudo|law enforcement|maintenance|unrestricted)(?: \w+)? mode\b",
+        r"maintenance)(?: mode)?(?: \w{1,30})?[>\])]{1,2}",
+        r"\b(?:system|god|debug|override|admin|root|sudo|law enforcement|maintenance|"
+        r"unrestricted)(?: \w{1,30})? mode\b",
         r"^ ?(?:system|assistant|developer) ?:|[.!?] (?:system|assistant) ?: ",
         r"\bas (?:your|the) (?:creator|developer|administrator|maintainer|programmer)\b|"
         r"\bone of your developers\b|\bi'?a?m "
-        r"(?:your|the|one of your) (?:\w+ )?(?:creator|developer|maintainer|programmer)s?\b",
+        r"(?:your|the|one of your) (?:\w{1,30} )?(?:creator|developer|maintainer|programmer)s?\b",
     ),
     _signal(
         "model_syntax",
         0.9,
         r"<\|?/?(?:start_of_turn|end_of_turn|turn|im_start|im_end|endoftext|system|user|assistant|model|bos|eos|"
         r"pad|channel|"
-        r"tool\w*|think|start_of_image|end_of_image|unused\d+|s)\|?>",
-        r"\[/?inst\]|<</?sys>>|#{2,} ?(?:system|instructions?|response|human|assistant|user|input)\b ?:?",
+        r"tool\w{0,30}|think|start_of_image|end_of_image|unused\d{1,6}|s)\|?>",
+        r"\[/?inst\]|<</?sys>>|#{2,8} ?(?:system|instructions?|response|human|assistant|user|input)\b ?:?",
     ),
     # --- orders about the answer itself -----------------------------------------------------------
     _signal(
@@ -210,11 +214,11 @@ SIGNALS: tuple[Signal, ...] = (
         0.88,
         rf"\b{_INSERT}\b[^.?!]{{1,160}}?\b(?:in|to|of|into|with|within|throughout|across|from|for|"
         rf"on) (?:each of |all |every )?"
-        rf"your (?:\w+ ){{0,3}}{_ANSWER}\b",
+        rf"your (?:\w{{1,30}} ){{0,3}}{_ANSWER}\b",
         rf"\b{_INSERT} (?:all |each of |every )?(?:of )?your {_ANSWER}\b",
         rf"\b(?:in|throughout|within|for all|all of|at the (?:end|start|beginning) of|"
         rf"from) (?:all )?(?:of )?your {_ANSWER}\b",
-        rf"\byour (?:entire|whole|final|next|first) {_ANSWER}\b|\byour {_ANSWER}'s? \w+",
+        rf"\byour (?:entire|whole|final|next|first) {_ANSWER}\b|\byour {_ANSWER}'s? \w{{1,30}}",
     ),
     _signal(
         "orders_output",
@@ -222,10 +226,10 @@ SIGNALS: tuple[Signal, ...] = (
         rf"\b(?:respond|reply|answer|output|print|return|write) (?:only|exactly|strictly|solely|nothing)\b|"
         rf"\b(?:only|always|"
         rf"never) (?:respond|reply|answer|output|{_ANSWER})\b",
-        r"\b(?:start|begin|end|preface)s? (?:\w+ ){0,3}(?:repl(?:y|ies)|responses?|messages?|answers?|"
-        r"sentences?) (?:\w+ )?(?:"
+        r"\b(?:start|begin|end|preface)s? (?:\w{1,30} ){0,3}(?:repl(?:y|ies)|responses?|messages?|answers?|"
+        r"sentences?) (?:\w{1,30} )?(?:"
         r"with|by)\b",
-        r"\b(?:respond|reply|answer) (?:to (?:this|me|all|every|any|questions?)|with [\"'“\[]|as \w+|in (?:two|"
+        r"\b(?:respond|reply|answer) (?:to (?:this|me|all|every|any|questions?)|with [\"'“\[]|as \w{1,30}|in (?:two|"
         r"the style))",
         rf"\b(?:your|every|any|all) (?:prompts?|{_ANSWER})\b.{{0,40}}\b(?:must|should|will|always|never|with)\b",
         r"\bthe (?:user|human)(?:'s|s)?\b|\buser (?:input|prompt|query|class)\b|\bmy (?:first )?(?:prompt|"
@@ -237,7 +241,7 @@ SIGNALS: tuple[Signal, ...] = (
         "rewrites_letters",
         0.75,
         r"\b(?:replac|substitut|scrambl|rearrang|misspell|shuffl|anagram|swap|jumbl|invert|mirror|alternat|"
-        r"capitali[sz])\w*\b"
+        r"capitali[sz])\w{0,30}\b"
         r"[^.?!]{0,50}\b(?:letters?|vowels?|consonants?|words?|characters?|alphabets?|numbers?|text|digits?|"
         r"symbols?)\b",
         r"\b(?:group|remove|eliminate|omit|erase|delete|add|insert)\b[^.?!]{0,25}\b(?:letters|spaces?|vowels|spacing|"
@@ -268,15 +272,15 @@ SIGNALS: tuple[Signal, ...] = (
         r"\b(?:list|database|table) of (?:all )?(?:the )?(?:users|patients|employees|customers)\b|\b(?:employee|"
         r"personal|user) "
         r"data\b|\bphishing\b",
-        r"\b(?!(?:it|that|what|he|she|there|who|today)'s)[a-z]+'s (?:e-?mail address|birth ?(?:date|year)|"
-        r"favou?rite \w+|"
+        r"\b(?!(?:it|that|what|he|she|there|who|today)'s)[a-z]{1,30}'s (?:e-?mail address|birth ?(?:date|year)|"
+        r"favou?rite \w{1,30}|"
         r"home address|current city|salary|social security)",
     ),
     _signal(
         "link_or_download",
         0.45,
         r"\bhttps?:? ?//|\bwww\.\w|(?<![@\w.-])\w[\w-]{2,30}\.(?:com|net|org|xyz|io|ru|info|biz)\b",
-        r"\b(?:download|click|install|visit) (?:on )?(?:(?:this|the|our|a|your) )?(?:\w+ )?(?:link|tool|software|"
+        r"\b(?:download|click|install|visit) (?:on )?(?:(?:this|the|our|a|your) )?(?:\w{1,30} )?(?:link|tool|software|"
         r"website|file|virus|"
         r"malware)\b|\bclick here\b",
         r"!\[[^\]]{0,60}\]\(|<(?:img|script|iframe|a href)\b|javascript:",
@@ -286,10 +290,10 @@ SIGNALS: tuple[Signal, ...] = (
         "foreign_task",
         0.5,
         r"\b(?:write|compose|create|generate|provide|craft|draft|give|tell|produce|develop|design|recite|"
-        r"sing)\b(?: (?!you)\S+){0,5}? "
+        r"sing)\b(?: (?!you)\S{1,40}){0,5}? "
         r"(?:poem|haiku|sonnet|story|song|essay|code|function|paragraph|tweet|blog|article|speech|novel|"
         r"joke|limerick|slogan|headline|lyrics|rap|recipe|dialogue|screenplay|outreach email|example of how)\b",
-        rf"\btranslat\w+\b.{{0,60}}\b(?:in)?to {_LANGUAGES}\b|\bhow (?:do|"
+        rf"\btranslat\w{{1,30}}\b.{{0,60}}\b(?:in)?to {_LANGUAGES}\b|\bhow (?:do|"
         rf"would) you say\b.{{0,60}}\bin {_LANGUAGES}\b|\bwhat "
         rf"is ['\"\u2018“].{{1,40}}['\"\u2019”] in {_LANGUAGES}|\btranslate the (?:word|following|sentence|phrase)",
         r"\b(?:python|java ?script|php|mysql|sql|html|css|c\+\+|recursion|compiler|data ?type|import math)\b|"
@@ -300,9 +304,9 @@ SIGNALS: tuple[Signal, ...] = (
         r"?:theory of (?:relativity|evolution)|quantum (?:physics|mechanics|level)|photosynthesis|climate change|"
         r"bitcoin|"
         r"pythagorean|quadratic|shakespeare|moon landing|solar system|speed of light|phishing)\b",
-        r"\b(?:write|compose)\b(?: (?!you)\S+){0,4}? (?:script|program|letter to (?:a|the) (?!doctor|patient|gp|"
+        r"\b(?:write|compose)\b(?: (?!you)\S{1,40}){0,4}? (?:script|program|letter to (?:a|the) (?!doctor|patient|gp|"
         r"consultant|school|"
-        r"employer)\w+)\b|\bthe plot of\b|\bin the (?:form|style) of an?\b|\bdecode (?:this|the)\b|"
+        r"employer)\w{1,30})\b|\bthe plot of\b|\bin the (?:form|style) of an?\b|\bdecode (?:this|the)\b|"
         r"\bsummari[sz]e the (?:plot|book|movie|"
         r"novel|story)\b|\bwhat is the output of\b|\bmain conclusions of this paper\b",
     ),
@@ -311,7 +315,7 @@ SIGNALS: tuple[Signal, ...] = (
         0.4,
         r"\b(?:imagine|suppose|pretend|let'?s (?:say|assume|pretend|imagine|play)|assume)\b.{0,25}"
         r"\b(?:(?:we|you)(?:'re| are)|a world|game|that personal)\b",
-        r"\b(?:fictional|hypothetical|parallel|futuristic|imaginary|simulated|pretend) (?:\w+ ){0,2}(?:world|"
+        r"\b(?:fictional|hypothetical|parallel|futuristic|imaginary|simulated|pretend) (?:\w{1,30} ){0,2}(?:world|"
         r"universe|society|"
         r"conversation|discussion|scenario|dialogue|response|story|chatbot|language model|character)\b",
         r"\bfor the purpose of this (?:exercise|conversation)\b|\bto make this more interesting\b|"
@@ -321,5 +325,12 @@ SIGNALS: tuple[Signal, ...] = (
     _signal("few_shot", 0.45, r"\bq: .{3,200}? a: .{3,400}? q: "),
     _signal("payload_split", 0.6, r"\b[a-z] ?(?:=|is) ?[\"'“].{1,120}?[\"'”].{1,120}?\b[a-z] ?(?:=|is) ?[\"'“]"),
     _signal("repetition", 0.6, r"(?<!\S)(\S{2,24})(?: \1){14}"),
-    _signal("encoded", 0.6, r"(?:\b[01]{8} ){4}|(?:[.-]{1,5} ){6}|(?:\\x[0-9a-f]{2}){6}|(?:%[0-9a-f]{2}){6}"),
+    _signal(
+        "encoded",
+        0.6,
+        r"(?:\b[01]{8} ){4}",
+        r"(?: \.| -)[.-]{0,4} (?:[.-]{1,5} ){5}",
+        r"(?:\\x[0-9a-f]{2}){6}",
+        r"(?:%[0-9a-f]{2}){6}",
+    ),
 )
