@@ -64,9 +64,13 @@ class GenerationConfig(_Section):
 
 
 class PolicyConfig(_Section):
-    """Where the active policy set lies."""
+    """Where policy sets come from: the one that is active lies, signed, in the data folder (`policies_dir`).
+
+    `directory` and `profile` are what the first start activates, and what `clinic policy activate` takes by default.
+    """
 
     directory: Path = _REPOSITORY / "policies"
+    profile: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")] = "strict"
 
 
 class BackupConfig(_Section):
@@ -113,6 +117,11 @@ class Config(_Section):
     def tls_dir(self) -> Path:
         """Local CA and server certificate."""
         return self.home / "tls"
+
+    @property
+    def policies_dir(self) -> Path:
+        """The policy sets that were activated, each sealed against change."""
+        return self.home / "policies"
 
     @property
     def run_dir(self) -> Path:

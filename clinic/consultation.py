@@ -23,6 +23,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
+from clinic.asking import Asking
 from clinic.audit.events import (
     GenerationAuthorized,
     GenerationCompleted,
@@ -31,6 +32,7 @@ from clinic.audit.events import (
     GenerationInterrupted,
     TranscriptionCompleted,
     TranscriptionFailed,
+    from_canonical,
 )
 from clinic.audit.log import Entry
 from clinic.domain import (
@@ -49,16 +51,26 @@ from clinic.domain import (
     Transcript,
     new_id,
 )
-from clinic.errors import AudioError, ClinicError, GenerationError, PolicyDeniedError, RecordError, TranscriptionError
-from clinic.facts import PURPOSE, Case, authorization, policy_context
+from clinic.errors import (
+    AudioError,
+    AuditError,
+    ClinicError,
+    GenerationError,
+    PolicyDeniedError,
+    PolicyError,
+    RecordError,
+    TranscriptionError,
+)
+from clinic.facts import Case, authorization
 from clinic.failures import DENIED_PREFIX
 from clinic.generation.generator import Generator
 from clinic.generation.prompts import Template, build_prompt, load_template, parse
 from clinic.policy.decision import Deny, Redact
 from clinic.policy.detectors.identifiers import redact_transcript
-from clinic.policy.engine import decide
+from clinic.policy.engine import refusal
 from clinic.policy.gate import ReleasedPrompt, ReleaseGate
 from clinic.policy.load import PolicySet
+from clinic.policy.obligations import Obligations
 from clinic.policy.request import PolicyRequest
 from clinic.records.generations import StoredGeneration
 from clinic.records.records import Records, Transaction
@@ -81,7 +93,7 @@ class Consultation:
     Args:
         records: the unlocked records.
         policy_set: gives the active policy set, asked once per decision; with `services.PolicySource` that is the set
-            from the start of the process, so that a new one counts from the next start.
+            that was activated last, by whichever process.  Where it raises, the answer is no.
         transcriber: gives the recogniser; called when audio is there (loading it takes seconds).
         generator: gives the model client; its identity is asked before anything is decided.
         max_audio_s: longest recording that is decoded, seconds.
@@ -99,7 +111,7 @@ class Consultation:
         progress: Progress | None = None,
     ) -> None:
         self._records = records
-        self._policy_set = policy_set
+        self._asking = Asking(records, policy_set)
         self._transcriber = transcriber
         self._generator = generator
         self._max_audio_s = max_audio_s
@@ -176,7 +188,7 @@ class Consultation:
         generator = self._generator()
         released = self._release(self._case(encounter_id), generator, actor)
         self._enter(encounter_id, Stage.GENERATE)
-        self._complete(released, generator, actor)
+        self._complete(encounter_id, released, generator, actor)
 
     def _close_interrupted(self, encounter_id: EncounterId, actor: Actor) -> None:
         """An authorised generation without an end is the mark of a crash: say so in the log before trying again."""
@@ -206,27 +218,29 @@ class Consultation:
         action = _ACTIONS[case.encounter.kind]
         prompt = build_prompt(template, case.transcript, model, action)
         # (3) decide
-        request = PolicyRequest(
-            actor=actor,
-            action=action,
-            encounter=case.encounter.id,
-            context=policy_context(case, prompt, template, actor, model_verified=verified),
-        )
-        decision = decide(self._policy_set(), request)
+        asked = self._asking.ask(case, prompt, template, actor, model_verified=verified)
+        decision = asked.decision
         # (5) a denial stops here
         if isinstance(decision, Deny):
-            self._deny(case, decision, prompt, actor)
+            self._deny(case, decision, asked.request, prompt, actor)
         if isinstance(decision, Redact):
             prompt = build_prompt(template, redact_transcript(case.transcript, case.identifiers), model, action)
         # (4) release: recorded and committed before the prompt may leave
-        generation = GenerationId(new_id())
-        event = authorization(case, decision, prompt, generation)
-        return self._gate.release(
-            decision, prompt, event, record=lambda authorized: self._begin(authorized, case.encounter.id, actor)
-        )
+        event = authorization(case, decision, prompt, GenerationId(new_id()), purpose=asked.request.context.purpose)
+        try:
+            return self._gate.release(
+                decision,
+                prompt,
+                event,
+                record=lambda authorized: self._begin(authorized, case.encounter.id, actor),
+                known=case.identifiers,
+            )
+        except PolicyError as error:  # an obligation cannot be kept: that is a no, and is recorded like one
+            self._deny(case, refusal(error, decision.policy_set), asked.request, prompt, actor)
 
     def _begin(self, event: GenerationAuthorized, encounter_id: EncounterId, actor: Actor) -> Entry:
         with self._records.write() as tx:
+            _require_consent(tx, encounter_id)  # withdrawn since the decision: nothing may leave
             entry = tx.append(event, actor=actor)
             tx.generations.begin(
                 GenerationId(event.generation),
@@ -239,12 +253,12 @@ class Consultation:
             )
         return entry
 
-    def _deny(self, case: Case, decision: Deny, prompt: Prompt, actor: Actor) -> NoReturn:
+    def _deny(self, case: Case, decision: Deny, request: PolicyRequest, prompt: Prompt, actor: Actor) -> NoReturn:
         event = GenerationDenied(
             encounter=case.encounter.id,
             patient=case.pseudonym,
             action=prompt.action.value,
-            purpose=PURPOSE,
+            purpose=request.context.purpose,
             policy_set=decision.policy_set,
             policies=decision.policies,
             obligations=(),
@@ -261,19 +275,25 @@ class Consultation:
             hint="; ".join(reason.message for reason in decision.reasons),
         )
 
-    def _complete(self, released: ReleasedPrompt, generator: Generator, actor: Actor) -> None:
+    def _complete(
+        self, encounter_id: EncounterId, released: ReleasedPrompt, generator: Generator, actor: Actor
+    ) -> None:
         # (6) generate
         generation, seq = released.generation, released.authorized.seq
         try:
             completion = generator.generate(
                 released, progress=lambda done, total: self._progress(Stage.GENERATE, done / max(total, 1))
             )
-        except GenerationError as error:
+            _obligations(released.authorized).check_answer(completion)
+            with self._records.read() as tx:
+                _require_consent(tx, encounter_id)  # writing took a while: the answer of now counts
+        except (GenerationError, PolicyDeniedError) as error:
             with self._records.write() as tx:
                 tx.generations.fail(generation, error.code)
                 tx.append(GenerationFailed(generation=generation, authorized_seq=seq, code=error.code), actor=actor)
             raise
         with self._records.write() as tx:
+            _require_consent(tx, encounter_id)
             tx.generations.complete(generation, completion)
             event = GenerationCompleted(
                 generation=generation,
@@ -307,14 +327,16 @@ class Consultation:
         template = load_template(case.encounter.template)
         try:
             drafts = _statements(generation.completion, template, case.transcript)
+            note = verify(drafts, case.transcript, template=template.id, model=generation.model)
+            _obligations(self._records.audit.entry(generation.audit_seq)).check_note(note)
         except GenerationError as error:
             self._reject(generation, error.code, actor)
             raise
-        note = verify(drafts, case.transcript, template=template.id, model=generation.model)
         self._progress(Stage.VERIFY, 1.0)
         # (8) seal and store; the repository appends `note.drafted` in the same transaction
         self._enter(encounter_id, Stage.STORE)
         with self._records.write() as tx:
+            _require_consent(tx, encounter_id)
             tx.notes.store_draft(encounter_id, note, generation_id=generation.id, actor=actor)
             tx.encounters.mark(encounter_id, state=EncounterState.DRAFTED)
         self._progress(Stage.STORE, 1.0)
@@ -389,12 +411,20 @@ def _statements(completion: Completion, template: Template, transcript: Transcri
     return drafts
 
 
+def _obligations(entry: Entry) -> Obligations:
+    """Return what the decision obliges to, as it was recorded."""
+    event = from_canonical(entry.event, entry.body)
+    if not isinstance(event, GenerationAuthorized):
+        raise AuditError(f"audit entry `{entry.seq}` is not the authorization it should be", code="audit_damaged")
+    return Obligations.parse(event.obligations)
+
+
 def _require_consent(tx: Transaction, encounter_id: EncounterId) -> None:
     if tx.encounters.get(encounter_id).consent is not Consent.GIVEN:
         raise PolicyDeniedError(
             "the patient's consent is not recorded as given",
             code="consent_missing",
-            hint="nothing was transcribed; record the patient's answer, then try again",
+            hint="nothing was stored; record the patient's answer, then try again",
         )
 
 

@@ -116,7 +116,7 @@ def _certificate(config: Config) -> Finding:
 
 
 def _policies(config: Config) -> Finding:
-    report = run_golden(config.policy.directory)
+    report = run_golden(config.policy.directory, config.policy.profile)
     detail = f"{len(report.results)} golden cases, set {report.policy_set[:16]}…"
     if not report.passed:
         return Finding("policies", ok=False, detail=detail, hint="clinic policy test names the case")

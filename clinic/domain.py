@@ -212,6 +212,33 @@ class Action(StrEnum):
 
     DRAFT_NOTE = "draft_note"
     SUMMARISE_DICTATION = "summarise_dictation"
+    LETTER = "letter"
+    PATIENT_INSTRUCTIONS = "patient_instructions"
+    ASK_RECORD = "ask_record"
+    DESCRIBE_IMAGE = "describe_image"
+    REDRAFT = "redraft"
+
+
+class PromptField(StrEnum):
+    """What of the record a prompt may hold; the policy allows each action its own."""
+
+    TRANSCRIPT = "transcript"
+    NOTE = "note"
+    RECORD = "record"
+    IMAGE = "image"
+    INSTRUCTION = "instruction"
+    PATIENT_NAME = "patient_name"
+    DATE_OF_BIRTH = "date_of_birth"
+    SEX = "sex"
+    RECORD_NUMBER = "record_number"
+
+
+class NoteStanding(StrEnum):
+    """Whether an encounter has a note, and whether it is signed."""
+
+    NONE = "none"
+    DRAFT = "draft"
+    SIGNED = "signed"
 
 
 class PromptStyle(StrEnum):
@@ -250,13 +277,17 @@ class PromptPart(_Value):
 
 
 class Prompt(_Value):
-    """Everything that one generation sends to the model: the unit that is decided, recorded and released."""
+    """Everything that one generation sends to the model: the unit that is decided, recorded and released.
+
+    `fields` says what of the record the parts hold.
+    """
 
     action: Action
     template: str
     template_sha256: str
     model: ModelIdentity
     parts: tuple[PromptPart, ...]
+    fields: tuple[PromptField, ...] = (PromptField.TRANSCRIPT,)
 
     @property
     def sha256(self) -> str:

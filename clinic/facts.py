@@ -8,20 +8,21 @@ Rules kept here:
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from clinic.audit.events import GenerationAuthorized
-from clinic.domain import Actor, EncounterKind, GenerationId, Prompt, Transcript
+from clinic.domain import Actor, EncounterKind, GenerationId, NoteStanding, Prompt, Transcript
 from clinic.generation.prompts import Template, estimate_tokens
 from clinic.policy.decision import Permit, Redact
 from clinic.policy.detectors.identifiers import KnownIdentifiers, find
 from clinic.policy.detectors.injection import score
-from clinic.policy.request import PolicyContext
+from clinic.policy.load import PolicySet
+from clinic.policy.request import PolicyContext, Purpose
 from clinic.records.encounters import Encounter
 from clinic.records.patients import PatientData
 from clinic.speech.transcriber import mean_confidence, speech_ms
 
-PURPOSE = "treatment"
-"""The one purpose that this system serves; recorded with every decision."""
+_TEACHING = "teaching"
 
 _MS_PER_WORD = 400
 
@@ -46,17 +47,56 @@ class Case:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What holds at this moment, beside the encounter itself.
+
+    Attributes:
+        at: the present time, in the clinic's own time zone.
+        jobs_unfinished: the actor's other encounters that wait or run.
+        requests_last_hour: decisions that the actor asked for in the last 60 minutes.
+        note: whether the encounter has a note, and whether it is signed.
+        break_glass: the actor broke the glass for this encounter, and it still runs.
+    """
+
+    at: datetime
+    jobs_unfinished: int
+    requests_last_hour: int
+    note: NoteStanding
+    break_glass: bool
+
+
+def purpose_of(policy_set: PolicySet | None) -> Purpose:
+    """Return what this clinic's texts are for: teaching under that profile, else treatment."""
+    return "teaching" if policy_set is not None and policy_set.profile == _TEACHING else "treatment"
+
+
 def policy_context(
-    case: Case, prompt: Prompt, template: Template, actor: Actor, *, model_verified: bool
+    case: Case,
+    prompt: Prompt,
+    template: Template,
+    actor: Actor,
+    *,
+    model_verified: bool,
+    purpose: Purpose,
+    standing: Standing,
 ) -> PolicyContext:
     """Return what the policy decides on."""
     transcript = case.transcript
     dictated = case.encounter.kind is EncounterKind.DICTATION
     return PolicyContext(
-        purpose=PURPOSE,
+        purpose=purpose,
         consent=case.encounter.consent,
         kind=case.encounter.kind,
         assigned=case.encounter.clinician_id == actor.user_id,
+        break_glass=standing.break_glass,
+        minute_of_day=60 * standing.at.hour + standing.at.minute,
+        jobs_unfinished=standing.jobs_unfinished,
+        requests_last_hour=standing.requests_last_hour,
+        note=standing.note,
+        images=0,
+        instruction_words=0,
+        fields=prompt.fields,
         language=transcript.language or case.encounter.language or "und",
         speech_ms=0 if dictated else _speech_ms(transcript),
         words=transcript.word_count,
@@ -64,8 +104,10 @@ def policy_context(
         prompt_tokens=estimate_tokens(prompt),
         context_tokens=prompt.model.context_tokens,
         model=prompt.model.id,
+        model_sha256=prompt.model.sha256,
         model_verified=model_verified,
         template=template.id,
+        template_sha256=prompt.template_sha256,
         template_verified=prompt.template_sha256 == template.sha256,
         injection_score=round(100 * score(transcript.text).score),
         identifiers_found=len(find(transcript.text, known=case.identifiers)),
@@ -73,7 +115,7 @@ def policy_context(
 
 
 def authorization(
-    case: Case, decision: Permit | Redact, prompt: Prompt, generation: GenerationId
+    case: Case, decision: Permit | Redact, prompt: Prompt, generation: GenerationId, *, purpose: Purpose
 ) -> GenerationAuthorized:
     """Return the event that must be committed before the prompt may leave."""
     return GenerationAuthorized(
@@ -81,7 +123,7 @@ def authorization(
         encounter=case.encounter.id,
         patient=case.pseudonym,
         action=prompt.action.value,
-        purpose=PURPOSE,
+        purpose=purpose,
         policy_set=decision.policy_set,
         policies=decision.policies,
         obligations=decision.obligations,

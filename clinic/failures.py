@@ -51,7 +51,7 @@ FAILURES: Final[dict[str, tuple[str, str]]] = {
     ),
     "consent_missing": (
         "the patient's consent is not recorded as given",
-        "nothing was transcribed; record the patient's answer, then try again",
+        "nothing was stored; record the patient's answer, then try again",
     ),
     "job_failed": ("the job stopped the worker again and again", "tell the administrator (`clinic doctor`)"),
     "obligation_unmet": ("the note would need more than the policy allows", "split the consultation"),
@@ -75,6 +75,12 @@ FAILURES: Final[dict[str, tuple[str, str]]] = {
         "stored data failed its integrity check",
         "stop, and restore from a backup (`clinic doctor`)",
     ),
+    "policy_set_damaged": (
+        "the active policy set was changed on disk, so nothing is decided",
+        "tell the administrator (`clinic policy list`)",
+    ),
+    "policy_inactive": ("no policy set is active, so nothing is decided", "tell the administrator"),
+    "output_forbidden": ("the model's answer held something that a note must not hold", _TRY_AGAIN),
     "worker_unavailable": ("the job could not be started", _TRY_AGAIN),
 }
 

@@ -12,7 +12,7 @@ from clinic.audit.events import GenerationAuthorized, from_canonical
 from clinic.config import Config
 from clinic.consultation import Consultation, Progress
 from clinic.crypto.keys import Keyring, Purpose
-from clinic.domain import EncounterId, Reason
+from clinic.domain import OPERATOR, EncounterId, Reason
 from clinic.errors import RecordError
 from clinic.failures import denying_policies
 from clinic.generation.client import ModelClient
@@ -20,6 +20,7 @@ from clinic.generation.generator import Generator
 from clinic.generation.profiles import Profile, load_profile
 from clinic.home import open_records
 from clinic.jobs.queue import JobQueue
+from clinic.policy.activation import PolicyStore, policy_signer
 from clinic.policy.load import PolicySet
 from clinic.records.records import Records
 from clinic.speech.decode import wav_clip
@@ -29,6 +30,8 @@ from clinic.speech.whisper import load_transcriber
 _NOTICES = {
     "flag:injection": "Something in what was said reads like an instruction to the machine. It was treated as speech; "
     "read this draft with particular care.",
+    "flag:break_glass": "The glass was broken for this encounter. The administrator sees who did it and why.",
+    "flag:teaching": "This clinic runs the teaching policies: this draft is for practice, not for care.",
 }
 """Obligation -> what the clinician reads."""
 
@@ -92,24 +95,26 @@ def notices(records: Records, encounter_id: EncounterId) -> tuple[str, ...]:
     return tuple(text for obligation, text in _NOTICES.items() if obligation in obligations)
 
 
-class PolicySource:
-    """Gives the policy set that was active when this process started; a changed file counts from the next start."""
+class PolicySource(PolicyStore):
+    """Gives the policy set that was activated last; the first start activates the one that ships."""
 
-    def __init__(self, config: Config) -> None:
-        self._set = PolicySet.load(config.policy.directory)
+    def __init__(self, config: Config, records: Records) -> None:
+        super().__init__(config.policies_dir, records.audit, policy_signer(records.policy_seed))
+        self.ensure(config.policy.directory, config.policy.profile, actor=OPERATOR)
 
     def __call__(self) -> PolicySet:
         """Return the active set."""
-        return self._set
+        return self.current()
 
 
 def build_services(config: Config, keyring: Keyring) -> Services:
     """Wire the web process."""
+    records = open_records(config, keyring)
     return Services(
         config=config,
-        records=open_records(config, keyring),
+        records=records,
         queue=JobQueue(config),
-        policy=PolicySource(config),
+        policy=PolicySource(config, records),
         profile=load_profile(config.generation.profile, config.profiles_dir),
         session_key=keyring.derive(Purpose.SESSION),
     )
@@ -125,7 +130,7 @@ def build_consultation(
     """Wire the flow: for the worker, or for one run on the command line."""
     return Consultation(
         records,
-        policy_set=PolicySource(config),
+        policy_set=PolicySource(config, records),
         transcriber=_Once(lambda: load_transcriber(config)),
         generator=generator or (lambda: model_client(config)),
         max_audio_s=config.speech.max_duration_s,

@@ -151,6 +151,20 @@ class PolicyActivated(AuditEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class PolicySetActivated(AuditEvent):
+    """From here on this policy set decides: `files` names its folder, `previous` is the set before (zeros: none)."""
+
+    name: ClassVar[str] = "policy.set_activated"
+    policy_set: Digest
+    policies: Count
+    version: Count
+    profile: Code
+    previous: Digest
+    files: Digest
+    cause: Code
+
+
+@dataclass(frozen=True, slots=True)
 class UserCreated(AuditEvent):
     """An account was made."""
 
@@ -625,6 +639,7 @@ _EVENTS: Final[tuple[type[AuditEvent], ...]] = (
     BackupRemoved,
     BackupDrilled,
     BackupRestored,
+    PolicySetActivated,
 )
 
 REGISTRY: Final[dict[str, type[AuditEvent]]] = {event.name: event for event in _EVENTS}

@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -57,6 +59,16 @@ _PAGE_OF_NAMED: Final = text(
     f"SELECT seq AS place, {_COLUMNS} FROM audit_entries "  # noqa: S608 - constants only
     "WHERE seq >= :first AND event IN :names ORDER BY seq LIMIT :page"
 ).bindparams(bindparam("names", expanding=True))
+_LATEST: Final = text(
+    f"SELECT {_COLUMNS} FROM audit_entries "  # noqa: S608 - constants only
+    "WHERE seq > :after AND event = :event ORDER BY seq DESC LIMIT 1"
+)
+# From the end backwards to the first older entry: the number of all entries does not matter.
+_COUNT_SINCE: Final = text(
+    "SELECT count(*) FROM audit_entries WHERE seq > coalesce("
+    "(SELECT seq FROM audit_entries WHERE at < :since ORDER BY seq DESC LIMIT 1), 0) "
+    "AND actor = :actor AND event IN (SELECT value FROM json_each(:events))"
+)
 _LOWEST: Final = -(2**63)
 _HIGHEST: Final = 2**63 - 1
 
@@ -200,6 +212,25 @@ class AuditLog:
                 yield Entry.from_raw(RawEntry(*columns))
             if len(found) < _PAGE:
                 return
+
+    def entry(self, seq: int) -> Entry:
+        """Return one entry; AuditError if it is not there.  What is read is not verified."""
+        found = next(self.entries(first=seq, last=seq), None)
+        if found is None:
+            raise AuditError(f"there is no audit entry `{seq}`", code="entry_unknown")
+        return found
+
+    def latest(self, event: str, *, after: int = 0) -> Entry | None:
+        """Return the newest entry of this event with a number above `after`; what is read is not verified."""
+        with _reported("read"), self._read() as conn:
+            row = conn.execute(_LATEST, {"event": event, "after": after}).one_or_none()
+        return None if row is None else Entry.from_raw(RawEntry(*row))
+
+    def count_since(self, since: datetime, *, actor_id: str, events: Sequence[str]) -> int:
+        """Return how many entries of these events somebody has caused since then."""
+        values = {"since": timestamp(since), "actor": actor_id, "events": json.dumps(list(events))}
+        with _reported("read"), self._read() as conn:
+            return int(conn.execute(_COUNT_SINCE, values).scalar_one())
 
     def verify(self, *, checkpoint: str | None = None) -> VerifyReport:
         """Verify all entries and, with a checkpoint, that this is still the log that it was signed over."""

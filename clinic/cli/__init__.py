@@ -26,7 +26,7 @@ _COMMANDS = {
     "consult": ("clinic.cli.flow:consult", "From a recording to a draft note."),
     "transcribe": ("clinic.cli.speech:transcribe", "Transcribe a recording; nothing is stored."),
     "note": ("clinic.cli.note:note", "Draft a note from a transcript, or verify one."),
-    "policy": ("clinic.cli.policy:policy", "The prompt policies: check, test, explain, screen."),
+    "policy": ("clinic.cli.policy:policy", "The prompt policies: check, test, activate, roll back, explain."),
     "audit": ("clinic.cli.audit:audit", "The tamper-evident log."),
     "keys": ("clinic.cli.keys:keys", "Unlock, seal, recover, rotate the keys."),
     "user": ("clinic.cli.accounts:user", "Accounts of the web form."),

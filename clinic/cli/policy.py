@@ -1,4 +1,4 @@
-"""`clinic policy`: load gate, golden cases, explanations, screening."""
+"""`clinic policy`: load gate, golden cases, activation, explanations, screening."""
 
 from __future__ import annotations
 
@@ -7,13 +7,19 @@ from typing import TextIO
 
 import click
 
-from clinic.cli.common import home_option, home_path, json_option, load_config, out, print_json, read_stream
+from clinic.cli.common import home_option, home_path, json_option, load_config, open_here, out, print_json, read_stream
 from clinic.config import PolicyConfig
+from clinic.domain import OPERATOR
+from clinic.errors import PolicyError
+from clinic.generation.profiles import load_profile
+from clinic.generation.prompts import load_template, template_ids
 from clinic.policy import golden
+from clinic.policy.activation import Activation
 from clinic.policy.engine import explain as explain_decision
 from clinic.policy.load import check as load_gate
 from clinic.policy.request import PolicyRequest
 from clinic.policy.screen import screen_lines
+from clinic.services import PolicySource
 
 
 def _directory(named: Path | None) -> Path:
@@ -27,20 +33,32 @@ def _directory(named: Path | None) -> Path:
 directory_option = click.option(
     "--policies", "directory", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of the set."
 )
+profile_option = click.option(
+    "--profile", help="Profile of the set, `strict` or `teaching`.  Default: that of `clinic.toml`, or `strict`."
+)
+
+
+def _profile(named: str | None) -> str:
+    if named is not None:
+        return named
+    if (home_path() / "clinic.toml").exists():
+        return load_config().policy.profile
+    return PolicyConfig().profile
 
 
 @click.group()
 def policy() -> None:
-    """The prompt policies: check, test, explain, screen."""
+    """The prompt policies: check, test, activate, roll back, explain, screen."""
 
 
 @policy.command()
 @directory_option
+@profile_option
 @home_option
 @json_option
-def check(*, directory: Path | None, as_json: bool) -> None:
+def check(*, directory: Path | None, profile: str | None, as_json: bool) -> None:
     """Pass the policy set through the load gate: syntax, schema, ids, messages, obligations."""
-    found = load_gate(_directory(directory))
+    found = load_gate(_directory(directory), _profile(profile))
     if as_json:
         print_json({"ok": True, "policy_set": found.sha256, "policies": sorted(found.policies)})
         return
@@ -49,12 +67,13 @@ def check(*, directory: Path | None, as_json: bool) -> None:
 
 @policy.command()
 @directory_option
+@profile_option
 @home_option
 @json_option
 @click.pass_context
-def test(ctx: click.Context, *, directory: Path | None, as_json: bool) -> None:
+def test(ctx: click.Context, *, directory: Path | None, profile: str | None, as_json: bool) -> None:
     """Run the golden cases.  Exit 1 if one fails, or a policy is untested."""
-    report = golden.run(_directory(directory))
+    report = golden.run(_directory(directory), _profile(profile))
     failures = [
         {
             "file": failed.case.file,
@@ -86,13 +105,111 @@ def test(ctx: click.Context, *, directory: Path | None, as_json: bool) -> None:
 
 
 @policy.command()
-@click.argument("request", type=click.File("r", encoding="utf-8"))
 @directory_option
+@profile_option
 @home_option
 @json_option
-def explain(request: TextIO, *, directory: Path | None, as_json: bool) -> None:
+def activate(*, directory: Path | None, profile: str | None, as_json: bool) -> None:
+    """Let the set decide from now on: checked, tested, copied, signed, recorded.  Nothing has to be restarted."""
+    config, _, records = open_here()
+    store = PolicySource(config, records)
+    done = store.activate(directory or config.policy.directory, profile or config.policy.profile, actor=OPERATOR)
+    _print_activation(done, as_json=as_json)
+
+
+@policy.command()
+@click.option("--to", "version", type=click.IntRange(min=1), help="Version to go back to.  Default: the set before.")
+@home_option
+@json_option
+def rollback(*, version: int | None, as_json: bool) -> None:
+    """Let an earlier set decide again.  That is a new version, with an audit entry of its own."""
+    config, _, records = open_here()
+    _print_activation(PolicySource(config, records).rollback(version, actor=OPERATOR), as_json=as_json)
+
+
+@policy.command("list")
+@home_option
+@json_option
+def list_sets(*, as_json: bool) -> None:
+    """List the policy sets that were activated, the active one last, and say whether it is as it was signed."""
+    config, _, records = open_here()
+    store = PolicySource(config, records)
+    history = store.history()
+    intact = {past.event.version: _is_intact(store, past) for past in history}
+    if as_json:
+        print_json([_document(past) | {"intact": intact[past.event.version]} for past in history])
+        return
+    for past in history:
+        state = "" if intact[past.event.version] else "  CHANGED ON DISK"
+        active = "  active" if past is history[-1] else ""
+        out.print(
+            f"version {past.event.version}  {past.event.profile}  sha256 {past.event.policy_set[:16]}…  "
+            f"{past.at}  {past.event.cause}{active}{state}",
+            markup=False,
+        )
+
+
+@policy.command()
+@home_option
+@json_option
+def pins(*, as_json: bool) -> None:
+    """Print the digests of the configured model and of the templates, as `pins.cedar` lists them."""
+    config = load_config()
+    model = load_profile(config.generation.profile, config.profiles_dir).identity
+    templates = {name: load_template(name).sha256 for name in template_ids()}
+    if as_json:
+        print_json({"model": model.id, "model_sha256": model.sha256, "templates": templates})
+        return
+    out.print(f'    "{model.sha256}"  // {model.id}', markup=False)
+    for name, digest in templates.items():
+        out.print(f'    {{ id: "{name}", sha256: "{digest}" }},', markup=False)
+
+
+def _is_intact(store: PolicySource, past: Activation) -> bool:
+    try:
+        store.load(past)
+    except PolicyError:
+        return False
+    return True
+
+
+def _document(done: Activation) -> dict[str, object]:
+    event = done.event
+    return {
+        "version": event.version,
+        "profile": event.profile,
+        "policy_set": event.policy_set,
+        "policies": event.policies,
+        "previous": event.previous,
+        "files": event.files,
+        "cause": event.cause,
+        "at": done.at,
+        "audit_seq": done.seq,
+    }
+
+
+def _print_activation(done: Activation, *, as_json: bool) -> None:
+    if as_json:
+        print_json(_document(done))
+        return
+    event = done.event
+    out.print(
+        f"version {event.version} ({event.profile}) decides from now on: {event.policies} policies, "
+        f"sha256 {event.policy_set[:16]}…, audit entry {done.seq}",
+        markup=False,
+    )
+
+
+@policy.command()
+@click.argument("request", type=click.File("r", encoding="utf-8"))
+@directory_option
+@profile_option
+@home_option
+@json_option
+def explain(request: TextIO, *, directory: Path | None, profile: str | None, as_json: bool) -> None:
     """Say which policies decide REQUEST (a JSON file), and why.  Nothing is recorded or generated."""
-    explanation = explain_decision(load_gate(_directory(directory)), PolicyRequest.from_json(read_stream(request)))
+    policy_set = load_gate(_directory(directory), _profile(profile))
+    explanation = explain_decision(policy_set, PolicyRequest.from_json(read_stream(request)))
     if as_json:
         print_json(explanation.as_json())
         return

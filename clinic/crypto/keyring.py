@@ -47,6 +47,7 @@ class Purpose(StrEnum):
     STAFF = "staff"
     BACKUP_IDENTITY = "backup-identity"
     BACKUP_SIGNING = "backup-signing"
+    POLICY_SIGNING = "policy-signing"
 
 
 class Keyring:

@@ -51,6 +51,12 @@ def judge(policy_set: PolicySet, answer: Answer) -> Decision:
     return _deny(policy_set, "policy_error")
 
 
+def refusal(error: PolicyError, policy_set: str = "0" * 64) -> Deny:
+    """Return the denial for what cannot be decided, or cannot be kept: its code and words."""
+    text = f"{error}. {error.hint}."
+    return Deny((), (Reason(code=error.code, message=text[:1].upper() + text[1:]),), policy_set)
+
+
 def _allow(policy_set: PolicySet, policies: tuple[str, ...]) -> Decision:
     try:
         merged = Obligations.parse(text for name in policies for text in policy_set.policies[name].obligations)
@@ -72,6 +78,8 @@ def _question(request: PolicyRequest) -> dict[str, Any]:
     context["purpose"] = _uid("Purpose", facts.purpose)
     context["consent"] = _uid("Consent", facts.consent.value)
     context["kind"] = _uid("Kind", facts.kind.value)
+    context["note"] = _uid("Standing", facts.note.value)
+    context["fields"] = [_uid("Field", name.value) for name in facts.fields]
     return {
         "principal": _uid("User", request.actor.user_id),
         "action": _uid("Action", request.action.value),

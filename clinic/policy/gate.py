@@ -26,6 +26,7 @@ from clinic.audit.events import GenerationAuthorized
 from clinic.domain import GenerationId, Prompt
 from clinic.errors import AuditError
 from clinic.policy.decision import Permit, Redact
+from clinic.policy.detectors.identifiers import NOBODY, KnownIdentifiers
 from clinic.policy.obligations import Obligations
 
 LIFETIME_S = 10.0
@@ -138,6 +139,7 @@ class ReleaseGate:
         event: GenerationAuthorized,
         *,
         record: Callable[[GenerationAuthorized], Entry],
+        known: KnownIdentifiers = NOBODY,
     ) -> ReleasedPrompt:
         """Record the permission, make sure that it is committed, and release the prompt.
 
@@ -146,6 +148,7 @@ class ReleaseGate:
             prompt: what is to be sent; built after redaction where the decision asks for it.
             event: what is recorded; it must say the same as decision and prompt.
             record: appends the event AND COMMITS; returns the entry.
+            known: what the record says of the patient: none of it may be left where the decision asks for redaction.
 
         Raises:
             RuntimeError: decision, prompt and event do not belong together.
@@ -156,7 +159,7 @@ class ReleaseGate:
             raise RuntimeError("only a permitted prompt can be released")  # noqa: TRY004 - an order mistake, not a type
         sha256 = prompt.sha256
         _check_event(decision, prompt, event, sha256)
-        Obligations.parse(decision.obligations).check_prompt(prompt)
+        Obligations.parse(decision.obligations).check_prompt(prompt, known=known)
         entry = record(event)
         if entry.event != event.name or entry.body != event.to_canonical():
             raise AuditError("the audit entry is not the one that was to be recorded", code="audit_damaged")

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from clinic.errors import PolicyError
 from clinic.policy.decision import Deny
 from clinic.policy.engine import decide, outcome
-from clinic.policy.load import PolicySet
+from clinic.policy.load import DEFAULT_PROFILE, PolicySet
 
 TESTS_FOLDER = "tests"
 
@@ -94,13 +94,13 @@ class Report:
         return bool(self.results) and not self.failures and not self.untested
 
 
-def run(directory: Path) -> Report:
-    """Load the policies of `directory` and run the cases of its `tests` folder.
+def run(directory: Path, profile: str = DEFAULT_PROFILE) -> Report:
+    """Load the policies of `directory` and run the cases of its `tests` folder, those of the profile among them.
 
     Raises:
         PolicyError: `policy_invalid`, naming the file and the problem.
     """
-    return run_cases(PolicySet.load(directory), load_cases(directory / TESTS_FOLDER))
+    return run_cases(PolicySet.load(directory, profile), load_cases(directory / TESTS_FOLDER, profile))
 
 
 def run_cases(policy_set: PolicySet, cases: Sequence[Case]) -> Report:
@@ -109,13 +109,19 @@ def run_cases(policy_set: PolicySet, cases: Sequence[Case]) -> Report:
     return Report(policy_set.sha256, results, _untested(policy_set, results))
 
 
-def load_cases(directory: Path) -> tuple[Case, ...]:
-    """Read every `*.toml` file of `directory`.
+def case_files(directory: Path, profile: str = DEFAULT_PROFILE) -> tuple[str, ...]:
+    """Return the names of the case files of a profile, relative to `directory`."""
+    paths = [*directory.glob("*.toml"), *(directory / profile).glob("*.toml")]
+    return tuple(sorted(path.relative_to(directory).as_posix() for path in paths))
+
+
+def load_cases(directory: Path, profile: str = DEFAULT_PROFILE) -> tuple[Case, ...]:
+    """Read every `*.toml` file of `directory`, and of its folder for the profile.
 
     Raises:
         PolicyError: `policy_invalid`, naming the file and the problem.
     """
-    cases = [case for path in sorted(directory.glob("*.toml")) for case in _load_file(path)]
+    cases = [case for name in case_files(directory, profile) for case in _load_file(directory, name)]
     seen: set[tuple[str, str]] = set()
     for case in cases:
         if (case.file, case.name) in seen:
@@ -124,17 +130,16 @@ def load_cases(directory: Path) -> tuple[Case, ...]:
     return tuple(cases)
 
 
-def _load_file(path: Path) -> Iterable[Case]:
+def _load_file(directory: Path, name: str) -> Iterable[Case]:
+    path = directory / name
     try:
         data = _File.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except ValidationError as exc:
         problem = exc.errors()[0]
-        raise _invalid(path.name, f"key `{'.'.join(map(str, problem['loc']))}`: {problem['msg'].lower()}") from exc
+        raise _invalid(name, f"key `{'.'.join(map(str, problem['loc']))}`: {problem['msg'].lower()}") from exc
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
-        raise _invalid(path.name, str(exc)) from exc
-    return [
-        Case(path.name, c.name, _merge(data.request, c.change), c.outcome, c.policies, c.reasons) for c in data.case
-    ]
+        raise _invalid(name, str(exc)) from exc
+    return [Case(name, c.name, _merge(data.request, c.change), c.outcome, c.policies, c.reasons) for c in data.case]
 
 
 def _merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Rules kept here:
 * A set is loaded whole or not at all: schema, syntax, strict validation, ids, messages and obligations are all checked.
 * An empty set is refused.  So are templates (`?principal`): every policy must be readable as it stands.
 * Every policy has a unique `@id` and a `@message`; a permit may carry an `@obligation`, a forbid may not.
+* A set is the files of the folder and the one file of its profile (`profiles/strict.cedar`).
 * The hash covers the schema and every policy file by name, line endings and trailing white space set aside.
 * Before a set is handed out it is asked a question without facts.  Any answer but a refusal means that the engine did
   not apply the schema, and then a policy that errs would be skipped in silence.
@@ -27,6 +28,8 @@ from clinic.policy.decision import REASONS
 from clinic.policy.obligations import split_annotation
 
 SCHEMA_FILE = "schema.cedarschema"
+PROFILES_FOLDER = "profiles"
+DEFAULT_PROFILE = "strict"
 _ID = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _ANNOTATIONS = frozenset({"id", "message", "obligation"})
 
@@ -58,27 +61,31 @@ class PolicySet:
     Attributes:
         sha256: the hash that names this set in decisions and in the audit log.
         policies: id -> what is known about it.
+        profile: which of the shipped profiles it is.
     """
 
     sha256: str
     policies: Mapping[str, PolicyInfo]
+    profile: str
     _handle: Any = field(repr=False)
     _schema: Any = field(repr=False)
     _seal: str = field(repr=False)
 
     @classmethod
-    def load(cls, directory: Path) -> PolicySet:
-        """Read `schema.cedarschema` and every `*.cedar` file of `directory`.
+    def load(cls, directory: Path, profile: str = DEFAULT_PROFILE) -> PolicySet:
+        """Read `schema.cedarschema`, every `*.cedar` file of `directory`, and its profile.
 
         Raises:
             PolicyError: `policy_invalid`, naming the file and the problem.
         """
         schema = _read(directory / SCHEMA_FILE)
-        files = sorted(directory.glob("*.cedar"))
-        return cls.from_sources(schema, [(file.name, _read(file)) for file in files])
+        sources = [(name, _read(directory / name)) for name in policy_files(directory, profile)]
+        return cls.from_sources(schema, sources, profile=profile)
 
     @classmethod
-    def from_sources(cls, schema: str, sources: Sequence[tuple[str, str]]) -> PolicySet:
+    def from_sources(
+        cls, schema: str, sources: Sequence[tuple[str, str]], *, profile: str = DEFAULT_PROFILE
+    ) -> PolicySet:
         """Check a set that is given as text: the schema, and (file name, text) of each policy file.
 
         Raises:
@@ -96,7 +103,7 @@ class PolicySet:
         handle = _parse(" and ".join(name for name, _ in sources), "\n".join(text for _, text in sources))
         sha256 = _digest([(SCHEMA_FILE, schema), *sorted(sources)])
         seal = _seal(handle, parsed_schema, sha256)
-        loaded = cls(sha256, MappingProxyType(policies), handle, parsed_schema, seal)
+        loaded = cls(sha256, MappingProxyType(policies), profile, handle, parsed_schema, seal)
         loaded._probe()
         return loaded
 
@@ -135,13 +142,36 @@ class PolicySet:
             raise _invalid(SCHEMA_FILE, "a question without facts was answered: the schema does not demand them")
 
 
-def check(directory: Path) -> PolicySet:
+def profiles(directory: Path) -> tuple[str, ...]:
+    """Return the names of the profiles that a folder of policies has; one without any is all `strict`."""
+    found = tuple(sorted(path.stem for path in (directory / PROFILES_FOLDER).glob("*.cedar")))
+    return found or (DEFAULT_PROFILE,)
+
+
+def policy_files(directory: Path, profile: str) -> tuple[str, ...]:
+    """Return the names of the files that make up a set, in order, relative to its folder.
+
+    Raises:
+        PolicyError: `policy_profile_unknown`.
+    """
+    if profile not in profiles(directory):
+        raise PolicyError(
+            "there is no such policy profile",
+            code="policy_profile_unknown",
+            hint=f"choose one of: {', '.join(profiles(directory))}",
+        )
+    base = sorted(path.name for path in directory.glob("*.cedar"))
+    own = f"{PROFILES_FOLDER}/{profile}.cedar"
+    return (*base, own) if (directory / own).exists() else tuple(base)
+
+
+def check(directory: Path, profile: str = DEFAULT_PROFILE) -> PolicySet:
     """Load the set and return it; the load gate by itself (`clinic policy check`).
 
     Raises:
         PolicyError: `policy_invalid`, naming the file and the problem.
     """
-    return PolicySet.load(directory)
+    return PolicySet.load(directory, profile)
 
 
 def _read(path: Path) -> str:

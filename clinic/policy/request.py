@@ -12,17 +12,33 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StringConstraints,
+    ValidationError,
+)
 
-from clinic.domain import Action, Actor, Consent, EncounterKind
+from clinic.domain import Action, Actor, Consent, EncounterKind, NoteStanding, PromptField
 from clinic.errors import InputError
 
 Purpose = Literal["treatment", "teaching", "research", "administration"]
-"""What the draft is for.  The policies that ship allow `treatment` only."""
+"""What the draft is for.  The strict profile allows `treatment` only, the teaching profile `teaching` too."""
 
 _Id = Annotated[str, StringConstraints(strict=True, pattern=r"\A[A-Za-z0-9_.:-]{1,128}\z")]
 _Language = Annotated[str, StringConstraints(strict=True, pattern=r"\A[A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8}){0,4}\z")]
+_Digest = Annotated[str, StringConstraints(strict=True, pattern=r"\A[0-9a-f]{64}\z")]
 _Count = Annotated[int, Field(strict=True, ge=0, le=2**53)]
+
+_Fields = Annotated[
+    tuple[PromptField, ...],
+    Field(max_length=64),
+    AfterValidator(lambda fields: tuple(sorted(set(fields)))),  # a set, in the one order in which it is recorded
+]
 
 
 class _Facts(BaseModel):
@@ -38,15 +54,25 @@ class PolicyContext(_Facts):
         consent: the patient's answer for this encounter.
         kind: a recorded consultation, or a dictated or pasted text.
         assigned: the actor opened this encounter.
+        break_glass: the actor broke the glass for this encounter, with reason and second factor, and it still runs.
+        minute_of_day: local time in minutes since midnight.
+        jobs_unfinished: the actor's other encounters that wait or run.
+        requests_last_hour: decisions asked for by the actor in the last 60 minutes, as the audit log has them.
         language: of the transcript, `und` if unknown.
         speech_ms: milliseconds of speech; of no account for a dictation.
         words: words of the transcript.
         confidence_permille: the recogniser's mean confidence over all words, in thousandths; 1000 for typed text.
+        note: whether the encounter has a note, and whether it is signed.
+        images: images that are to be described.
+        instruction_words: words of the actor's own question or instruction.
+        fields: what of the record the prompt holds.
         prompt_tokens: what the longest single call to the model needs, its answer included.
         context_tokens: what the model can take in one call.
         model: id of the model.
+        model_sha256: digest over weights and adapter.
         model_verified: its weights were checked against the pinned digest.
         template: id of the template.
+        template_sha256: digest of everything that the template says.
         template_verified: the template was checked against the pinned digest.
         injection_score: 0 to 100, from `detectors.injection`.
         identifiers_found: spans that `detectors.identifiers` finds.
@@ -56,15 +82,25 @@ class PolicyContext(_Facts):
     consent: Consent
     kind: EncounterKind
     assigned: StrictBool
+    break_glass: StrictBool
+    minute_of_day: Annotated[int, Field(strict=True, ge=0, le=1439)]
+    jobs_unfinished: _Count
+    requests_last_hour: _Count
     language: _Language
     speech_ms: _Count
     words: _Count
     confidence_permille: Annotated[int, Field(strict=True, ge=0, le=1000)]
+    note: NoteStanding
+    images: _Count
+    instruction_words: _Count
+    fields: _Fields
     prompt_tokens: _Count
     context_tokens: _Count
     model: _Id
+    model_sha256: _Digest
     model_verified: StrictBool
     template: _Id
+    template_sha256: _Digest
     template_verified: StrictBool
     injection_score: Annotated[int, Field(strict=True, ge=0, le=100)]
     identifiers_found: _Count

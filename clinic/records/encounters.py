@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import ColumnElement, Select, select
+from sqlalchemy import ColumnElement, Select, func, select
 
 from clinic.audit.events import ConsentRecorded, EncounterOpened
 from clinic.domain import (
@@ -109,6 +109,12 @@ class Encounters:
         states = (EncounterState.QUEUED.value, EncounterState.RUNNING.value)
         oldest = select(EncounterRow).where(EncounterRow.state.in_(states)).order_by(EncounterRow.created_at)
         return self._find(oldest)
+
+    def count_unfinished(self, clinician_id: str, *, beside: str) -> int:
+        """Return how many of a clinician's encounters wait or run, one of them not counted."""
+        states = (EncounterState.QUEUED.value, EncounterState.RUNNING.value)
+        own = (EncounterRow.clinician_id == clinician_id, EncounterRow.id != beside, EncounterRow.state.in_(states))
+        return self._work.session.scalar(select(func.count()).select_from(EncounterRow).where(*own)) or 0
 
     def record_consent(self, encounter_id: str, consent: Consent, actor: Actor) -> Encounter:
         """Record the patient's answer."""

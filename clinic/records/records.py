@@ -74,6 +74,7 @@ class Records:
         self, engine: Engine, *, keyring: Keyring, clock: Clock = utc_now, hasher: PasswordHasher | None = None
     ) -> None:
         self._engine = engine
+        self.clock = clock
         self.audit = AuditLog(
             lambda: write_transaction(engine),
             pseudonym_key=keyring.derive(Purpose.AUDIT_PSEUDONYM),
@@ -82,6 +83,7 @@ class Records:
             read=lambda: read_transaction(engine),
             path=Path(engine.url.database or ""),
         )
+        self.policy_seed = keyring.derive(Purpose.POLICY_SIGNING)
         self._parts = Parts(keyring=keyring, audit=self.audit, clock=clock, hasher=hasher or PasswordHasher())
 
     def __repr__(self) -> str:

@@ -43,7 +43,7 @@ from clinic.generation.profiles import Engine, Profile, Weights
 from clinic.generation.prompts import build_prompt, load_template
 from clinic.home import open_records, unlock_home
 from clinic.policy.decision import Permit, Redact
-from clinic.policy.detectors.identifiers import KnownIdentifiers, redact_transcript
+from clinic.policy.detectors.identifiers import NOBODY, KnownIdentifiers, redact_transcript
 from clinic.policy.gate import ReleasedPrompt, ReleaseGate
 from clinic.records.engine import integrity_problems
 from clinic.records.patients import PatientData
@@ -88,9 +88,10 @@ class _LateGate(ReleaseGate):
         event: GenerationAuthorized,
         *,
         record: Callable[[GenerationAuthorized], Entry],
+        known: KnownIdentifiers = NOBODY,
     ) -> ReleasedPrompt:
         """Release before anything is recorded."""
-        del decision
+        del decision, known
         self.late = lambda: record(event)
         nothing = Entry(0, "", "", "", event.name, event.to_canonical(), GENESIS, GENESIS)
         return self._mint(prompt, prompt.sha256, GenerationId(event.generation), nothing)

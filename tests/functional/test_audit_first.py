@@ -30,8 +30,11 @@ from clinic.services import build_consultation, notices
 from clinic.speech.text import text_to_transcript
 
 TEXT = "Cough for three days. No fever. Take paracetamol five hundred milligrams twice a day. Come back in a week."
+MODEL_SHA256 = "f56f51e31872605b7877e134a0ce74629ffc86b4f232324dace9f40272b2a9cf"
+"""What the policies pin: this stand-in says that it is that model."""
+
 IDENTITY = ModelIdentity(
-    id="gemma-fake", sha256="ab" * 32, profile="fake", style=PromptStyle.COMPLETION, context_tokens=8192
+    id="gemma-fake", sha256=MODEL_SHA256, profile="fake", style=PromptStyle.COMPLETION, context_tokens=8192
 )
 
 

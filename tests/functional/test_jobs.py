@@ -414,7 +414,7 @@ def test_withdrawn_consent_stops_transcription(
     transcriber = HearingTranscriber(answer)
     flow = Consultation(
         records,
-        policy_set=PolicySource(config),
+        policy_set=PolicySource(config, records),
         transcriber=lambda: transcriber,
         generator=FakeGenerator,
         max_audio_s=600,

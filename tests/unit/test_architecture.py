@@ -18,6 +18,7 @@ LAYERS = (
     {"policy", "speech", "records"},
     {"generation", "verification"},
     {"facts", "handover"},
+    {"asking"},
     {"consultation"},
     {"jobs"},
     {"rotation"},

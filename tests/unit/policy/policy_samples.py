@@ -11,6 +11,8 @@ from clinic.domain import Action, ModelIdentity, Prompt, PromptPart, PromptStyle
 from clinic.policy.decision import Permit, Redact
 
 POLICIES = Path(__file__).resolve().parents[3] / "policies"
+MODEL_SHA256 = "f56f51e31872605b7877e134a0ce74629ffc86b4f232324dace9f40272b2a9cf"
+SOAP_SHA256 = "297f7e18213a53cf7089f19d67f61c83b0637d919b9bf40bacdca90d9ab777e7"
 DIGEST = "0123456789abcdef" * 4
 
 _REQUEST: dict[str, Any] = {
@@ -22,15 +24,25 @@ _REQUEST: dict[str, Any] = {
         "consent": "given",
         "kind": "consultation",
         "assigned": True,
+        "break_glass": False,
+        "minute_of_day": 600,
+        "jobs_unfinished": 0,
+        "requests_last_hour": 4,
+        "note": "none",
+        "images": 0,
+        "instruction_words": 0,
+        "fields": ["transcript"],
         "language": "en",
         "speech_ms": 240_000,
         "words": 600,
         "confidence_permille": 820,
         "prompt_tokens": 1800,
         "context_tokens": 8192,
-        "model": "gemma-3-270m",
+        "model": "gemma-3-270m-f56f51e31872605b",
+        "model_sha256": MODEL_SHA256,
         "model_verified": True,
         "template": "soap",
+        "template_sha256": SOAP_SHA256,
         "template_verified": True,
         "injection_score": 0,
         "identifiers_found": 3,

@@ -15,7 +15,7 @@ from clinic.domain import OPERATOR, Action, Actor, Consent, EncounterKind
 from clinic.errors import PolicyError
 from clinic.policy.decision import REASONS, Deny, Permit, Redact
 from clinic.policy.engine import decide, explain, judge
-from clinic.policy.load import Answer, PolicySet
+from clinic.policy.load import Answer, PolicySet, policy_files
 from clinic.policy.obligations import Obligations, split_annotation
 from clinic.policy.request import PolicyContext, PolicyRequest
 from tests.unit.policy.policy_samples import POLICIES, allowed_request, schema_text, small_policy_set
@@ -56,7 +56,7 @@ def policies() -> PolicySet:
 @pytest.fixture(scope="module")
 def wider() -> PolicySet:
     """The policies that ship and one more permit, for everybody and everything."""
-    sources = [(path.name, path.read_text(encoding="utf-8")) for path in sorted(POLICIES.glob("*.cedar"))]
+    sources = [(name, (POLICIES / name).read_text(encoding="utf-8")) for name in policy_files(POLICIES, "strict")]
     permit = small_policy_set().replace('"base"', '"zz-base"')
     return PolicySet.from_sources(schema_text(), [*sources, ("zz.cedar", permit)])
 
@@ -70,9 +70,11 @@ def codes(decision: object) -> tuple[str, ...]:
 def question(**context: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return what the engine asks Cedar for the allowed request, with some raw facts changed."""
     facts = {**allowed_request()["context"], **context}
-    for name, kind in (("purpose", "Purpose"), ("consent", "Consent"), ("kind", "Kind")):
+    for name, kind in (("purpose", "Purpose"), ("consent", "Consent"), ("kind", "Kind"), ("note", "Standing")):
         if isinstance(facts.get(name), str):
             facts[name] = {"type": kind, "id": facts[name]}
+    if "fields" not in context:
+        facts["fields"] = [{"type": "Field", "id": name} for name in facts["fields"]]
     user, encounter = {"type": "User", "id": "u"}, {"type": "Encounter", "id": "e"}
     asked = {
         "principal": user,
@@ -95,7 +97,15 @@ def test_allowed_request_is_permitted_with_obligations(policies: PolicySet) -> N
     decision = decide(policies, allowed_request())
     assert isinstance(decision, Redact)
     assert decision.policies == ("draft-for-treatment",)
-    assert decision.obligations == ("evidence:required", "label:draft", "max_tokens:24576", "redact:identifiers")
+    assert decision.obligations == (
+        "evidence:required",
+        "fields:transcript",
+        "label:draft",
+        "max_chars:60000",
+        "max_tokens:24576",
+        "output:plain",
+        "redact:identifiers",
+    )
     assert decision.kinds == ("identifiers",)
     assert decision.policy_set == policies.sha256
 
@@ -389,7 +399,16 @@ def test_obligations_read_what_a_decision_carries(policies: PolicySet) -> None:
     """The typed view of a decision's obligations is what the caller acts on."""
     decision = decide(policies, allowed_request(injection_score=50))
     assert isinstance(decision, Redact)
-    expected = Obligations("draft", 24576, True, ("identifiers",), ("injection",))  # noqa: FBT003 - fields in order
+    expected = Obligations(
+        label="draft",
+        max_tokens=24576,
+        evidence=True,
+        redact=("identifiers",),
+        flag=("injection",),
+        plain=True,
+        max_chars=60000,
+        fields=("transcript",),
+    )
     assert Obligations.parse(decision.obligations) == expected
 
 

@@ -6,6 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
+from clinic.cli.policy import policy as policy_commands
 from clinic.policy import golden
 from clinic.policy.decision import REASONS, Redact
 from clinic.policy.engine import decide
@@ -52,7 +53,25 @@ def test_steps_of_the_page_work(tmp_path: Path) -> None:
     )
     cases.write_text(text)
     assert golden.run(folder).passed
-    (folder / "language.cedar").write_text(block("cedar", containing="language-evaluated"))
+    (folder / "duration.cedar").write_text(block("cedar", containing="recording-too-long"))
     head = (folder / "tests" / "consent.toml").read_text(encoding="utf-8").split("[[case]]")[0]
-    (folder / "tests" / "language.toml").write_text(head + block("toml", containing="French"))
+    (folder / "tests" / "duration.toml").write_text(head + block("toml", containing="90 minutes"))
     assert golden.run(folder).passed
+
+
+def test_optional_hours_work_as_described(tmp_path: Path) -> None:
+    """The optional rule, copied as the page says, passes with its cases; without them it is called untested."""
+    folder = Path(shutil.copytree(POLICIES, tmp_path / "policies"))
+    shutil.copy(folder / "optional" / "hours.cedar", folder)
+    assert golden.run(folder).untested == ("outside-hours",)
+    shutil.copy(folder / "optional" / "hours.toml", folder / "tests")
+    assert golden.run(folder).passed
+
+
+def test_every_command_of_the_page_exists() -> None:
+    """Whatever `clinic policy ...` the page shows is a command with those options."""
+    shown = set(re.findall(r"clinic policy ([a-z]+)((?: --[a-z]+ [^ `\n]+)*)", README))
+    assert {name for name, _ in shown} >= {"check", "test", "activate", "list", "rollback", "pins", "explain"}
+    for name, options in shown:
+        known = {option for parameter in policy_commands.commands[name].params for option in parameter.opts}
+        assert set(re.findall(r"--[a-z]+", options)) <= known
