@@ -154,7 +154,7 @@ class PolicyActivated(AuditEvent):
 class PolicySetActivated(AuditEvent):
     """From here on this policy set decides: `files` names its folder, `previous` is the set before (zeros: none)."""
 
-    name: ClassVar[str] = "policy.set_activated"
+    name: ClassVar[str] = "policyset.activated"
     policy_set: Digest
     policies: Count
     version: Count

@@ -3,7 +3,7 @@
 Rules kept here:
 
 * A set is activated whole or not at all: it passes the load gate and its golden cases, its files are copied into the
-  data folder under their own digest, the copy is signed, and only the audit entry `policy.set_activated`, committed,
+  data folder under their own digest, the copy is signed, and only the audit entry `policyset.activated`, committed,
   switches.  A crash anywhere before leaves the old set in force.
 * The audit log is the only truth about which set is active.  Each decision asks it whether there is a newer entry, and
   looks whether the files are still those that were read: no restart, and a decision that has begun keeps its set.

@@ -187,6 +187,7 @@ def test_superfluous_job_does_nothing(config: Config, records: Records) -> None:
     """A job whose encounter is neither queued nor running leaves it, and the audit log, as they are."""
     encounter = dictation(records)
     mark(records, encounter, EncounterState.FAILED, "model_timeout")
+    PolicySource(config, records)  # the first start of all is recorded
     entries = len(list(records.audit.entries()))
     queue = JobQueue(config)
     queue.enqueue(encounter, actor=DOCTOR)

@@ -100,6 +100,7 @@ def test_derived_keys_are_pinned() -> None:
         "staff",
         "backup-identity",
         "backup-signing",
+        "policy-signing",
     ]
 
 

@@ -220,7 +220,7 @@ def test_signature_of_another_key_denies(clinic: Clinic) -> None:
     with pytest.raises(PolicyError):  # even our own key, over another statement
         clinic.store().current()
     note.write_text(own.sign(text), encoding="utf-8")
-    assert clinic.store().current()
+    assert clinic.store().current().is_intact
 
 
 def test_activation_mends_a_damaged_set(clinic: Clinic) -> None:
@@ -262,7 +262,7 @@ def test_entry_says_what_was_signed(clinic: Clinic) -> None:
     """The log alone tells which set decides, and the signed note tells it without the log."""
     store = clinic.store()
     store.ensure(POLICIES, "teaching", actor=OPERATOR)
-    entry = clinic.records.audit.latest("policy.set_activated")
+    entry = clinic.records.audit.latest("policyset.activated")
     assert entry is not None
     event = from_canonical(entry.event, entry.body)
     assert isinstance(event, PolicySetActivated)
