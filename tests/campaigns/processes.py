@@ -15,11 +15,14 @@ from pathlib import Path
 
 from clinic.config import Config
 from clinic.errors import ClinicError
+from clinic.home import open_records, unlock_home
 from clinic.records import engine
-from tests.campaigns.audited_requests import Acknowledged, Order, new_word, open_flow, request
+from clinic.services import PolicySource
+from tests.campaigns.audited_requests import PROFILE, Acknowledged, Order, new_word, open_flow, request
 from tests.campaigns.recording_model import serve
 
 _LONGEST_WAIT_S = 60
+_EMBEDDED_SHA256 = "f56f51e31872605b7877e134a0ce74629ffc86b4f232324dace9f40272b2a9cf"
 
 
 def fork_server() -> ForkServerContext:
@@ -62,7 +65,23 @@ def recording_model(folder: Path) -> Iterator[Model]:
 def copy_home(template: Config, folder: Path) -> Config:
     """Return a copy of a data folder that nobody has open."""
     shutil.copytree(template.home, folder)
+    pin_recording_model(folder)
     return Config.load(folder)
+
+
+def pin_recording_model(home: Path) -> None:
+    """Let the policies of a data folder pin the recording model in place of the real one; activate them."""
+    config = Config.load(home)
+    if config.policies_dir.exists():
+        return
+    policies = Path(shutil.copytree(config.policy.directory, home / "pinned"))
+    for path in [*policies.rglob("*.cedar"), *policies.rglob("*.toml")]:
+        path.write_text(path.read_text(encoding="utf-8").replace(_EMBEDDED_SHA256, PROFILE.sha256), encoding="utf-8")
+    toml = home / "clinic.toml"
+    toml.write_text(f'{toml.read_text(encoding="utf-8")}\n[policy]\ndirectory = "{policies}"\n', encoding="utf-8")
+    config = Config.load(home)
+    records = open_records(config, unlock_home(config))
+    PolicySource(config, records)
 
 
 @dataclass(frozen=True, slots=True)

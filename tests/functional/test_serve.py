@@ -287,7 +287,7 @@ def test_sealing_a_running_clinic_ends_what_holds_the_key(make_home: Callable[..
         assert control.ask(config, "unlock") == "ok"
         wait_for(lambda: health(config) == "ok")
     events = [entry.event for entry in open_records(config, unlock_home(config)).audit.entries()]
-    assert events == ["log.opened", "key.unlocked", "key.sealed", "key.unlocked"]
+    assert events == ["log.opened", "key.unlocked", "policyset.activated", "key.sealed", "key.unlocked"]
 
 
 def test_wrong_secrets_are_tried_ever_more_slowly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
