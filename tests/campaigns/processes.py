@@ -82,6 +82,7 @@ def pin_recording_model(home: Path) -> None:
     config = Config.load(home)
     records = open_records(config, unlock_home(config))
     PolicySource(config, records)
+    records._engine.dispose()  # the last connection takes the WAL back into the file
 
 
 @dataclass(frozen=True, slots=True)
