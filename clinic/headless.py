@@ -28,6 +28,7 @@ from clinic.domain import (
 from clinic.errors import AuditError
 from clinic.generation.launcher import ModelServer, is_answering, model_server
 from clinic.generation.prompts import load_template
+from clinic.policy.detectors.red_flags import transcript_red_flags
 from clinic.records.patients import PatientData
 from clinic.records.records import Records, Transaction
 from clinic.services import build_consultation, model_client
@@ -51,6 +52,10 @@ class Outcome:
             "transcript": self.transcript.model_dump(mode="json", include={"language", "duration_s", "segments"}),
             "decision": self.decision,
             "note": self.note.model_dump(mode="json"),
+            "red_flags": [
+                {"kind": flag.kind, "segment": flag.segment, "standing": flag.standing}
+                for flag in transcript_red_flags(self.transcript)
+            ],
             "timings": self.timings,
         }
 

@@ -8,7 +8,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from clinic.cli.common import out, print_json
-from clinic.domain import Note, Statement, StatementStatus
+from clinic.domain import Note, Statement, StatementStatus, Transcript
+from clinic.policy.detectors.red_flags import transcript_red_flags
 
 if TYPE_CHECKING:
     from clinic.audit.verify import VerifyReport
@@ -43,6 +44,7 @@ def print_report(outcome: Outcome) -> None:
     for segment in outcome.transcript.segments:
         start = "" if segment.start is None else f"[{segment.start:6.1f}s] "
         out.print(f"{segment.id:>4} {start}{segment.text}", markup=False)
+    print_red_flags(outcome.transcript)
     out.rule("policy decision")
     decision = outcome.decision
     meaning = {"permit": "permitted", "redact": "permitted, the patient's known identifiers taken out"}
@@ -59,6 +61,23 @@ def print_report(outcome: Outcome) -> None:
     out.print(f"time: {timings}", markup=False)
     print_verification(outcome.audit)
     out.print(f"written by {outcome.note.model}; a clinician reads, mends and signs every note", markup=False)
+
+
+def print_red_flags(transcript: Transcript) -> None:
+    """Print words that may mean an emergency or a danger, with their segments; nothing turns this off."""
+    texts = {segment.id: segment.text for segment in transcript.segments}
+    shown = [flag for flag in transcript_red_flags(transcript) if flag.shown]
+    if not shown:
+        return
+    out.rule("red flags")
+    for flag in shown:
+        words = texts[flag.segment][flag.start : flag.end]
+        out.print(
+            f"{flag.segment:>4} {flag.kind.replace('_', ' ')} ({flag.standing}): {words}",
+            markup=False,
+            style="bold yellow",
+        )
+    out.print("found by wording alone; the list may be incomplete", markup=False)
 
 
 def print_verified_note(note: Note) -> None:

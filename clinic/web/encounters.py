@@ -25,7 +25,7 @@ from clinic.records.patients import PatientData
 from clinic.records.recordings import Recording
 from clinic.records.records import Transaction
 from clinic.speech.text import text_to_transcript
-from clinic.web import note_templates, omissions, processing, sessions, wording
+from clinic.web import note_templates, omissions, processing, red_flags, sessions, wording
 from clinic.web.access import allow
 from clinic.web.forms import ConsentForm, EncounterForm, TextForm
 from clinic.web.ports import services
@@ -116,6 +116,7 @@ def render(
         problem=processing.problem(page.encounter),
         sections=note_templates.sections(page.encounter.template, page.note.note if page.note else None),
         missing=omissions.views(page.encounter.template, page.note, page.transcript),
+        red_flags=red_flags.views(page.transcript),
         problems=problems or {},
         values=values or {},
         attestation=ATTESTATION,
