@@ -6,8 +6,8 @@ The model server of a running clinic is used where it answers; otherwise one is 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,13 +25,16 @@ from clinic.domain import (
     Stage,
     Transcript,
 )
-from clinic.errors import AuditError
+from clinic.errors import AuditError, ClinicError
 from clinic.generation.launcher import ModelServer, is_answering, model_server
 from clinic.generation.prompts import load_template
 from clinic.policy.detectors.red_flags import transcript_red_flags
 from clinic.records.patients import PatientData
 from clinic.records.records import Records, Transaction
 from clinic.services import build_consultation, model_client
+
+Heard = Callable[[Transcript], None]
+"""Called with what was said when the flow ends without a note: red flags are told even then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,7 @@ def consult_audio(
     language: str | None,
     consent: Consent,
     progress: Progress,
+    heard: Heard,
 ) -> Outcome:
     """Store a recording chunk by chunk and take it through the flow."""
     load_template(template)  # a misspelt one is refused before anything is stored
@@ -85,11 +89,18 @@ def consult_audio(
             tx.recordings.append(recording.id, count - 1, chunk)
     with records.write() as tx:
         tx.recordings.complete(recording.id, chunks=count, actor=OPERATOR)
-    return _run(config, records, encounter_id, progress)
+    return _run(config, records, encounter_id, progress, heard)
 
 
 def draft_from_transcript(
-    config: Config, records: Records, transcript: Transcript, *, template: str, consent: Consent, progress: Progress
+    config: Config,
+    records: Records,
+    transcript: Transcript,
+    *,
+    template: str,
+    consent: Consent,
+    progress: Progress,
+    heard: Heard,
 ) -> Outcome:
     """Take a transcript that exists already through decision, generation and verification."""
     load_template(template)
@@ -98,7 +109,7 @@ def draft_from_transcript(
     with records.write() as tx:
         encounter_id = _open(tx, None, kind=kind, template=template, language=transcript.language, consent=consent)
         tx.transcripts.store(encounter_id, transcript)
-    return _run(config, records, encounter_id, progress)
+    return _run(config, records, encounter_id, progress, heard)
 
 
 @contextmanager
@@ -138,12 +149,16 @@ def _open(
     return encounter.id
 
 
-def _run(config: Config, records: Records, encounter_id: EncounterId, progress: Progress) -> Outcome:
+def _run(config: Config, records: Records, encounter_id: EncounterId, progress: Progress, heard: Heard) -> Outcome:
     clock = _StageClock(progress)
     with running_model_server(config):
         consultation = build_consultation(config, records, generator=lambda: model_client(config), progress=clock)
         started = time.monotonic()
-        note = consultation.run(encounter_id, actor=OPERATOR)
+        try:
+            note = consultation.run(encounter_id, actor=OPERATOR)
+        except ClinicError:
+            _tell(records, encounter_id, heard)
+            raise
     timings = clock.seconds()
     timings["total_s"] = round(time.monotonic() - started, 3)
     with records.read() as tx:
@@ -159,6 +174,14 @@ def _run(config: Config, records: Records, encounter_id: EncounterId, progress: 
         timings=timings,
         audit=records.audit.verify(),
     )
+
+
+def _tell(records: Records, encounter_id: EncounterId, heard: Heard) -> None:
+    with suppress(ClinicError):  # what went wrong first is what must be told
+        with records.read() as tx:
+            transcript = tx.transcripts.current(encounter_id)
+        if transcript is not None:
+            heard(transcript)
 
 
 def _decision(records: Records, seq: int) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import click
 
 from clinic.cli.common import err, home_option, home_path, json_option, open_here, out, stage_progress
 from clinic.cli.options import audio_argument, chunks, consent_option, read_audio, template_option
-from clinic.cli.report import show
+from clinic.cli.report import show, tell_red_flags
 from clinic.domain import Consent
 from clinic.headless import consult_audio
 from clinic.home import HomeOptions, create
@@ -41,6 +41,7 @@ def consult(
             language=language,
             consent=Consent(consent),
             progress=progress,
+            heard=tell_red_flags,
         )
     show(outcome, as_json=as_json)
 
@@ -70,6 +71,7 @@ def demo(*, models: Path | None, as_json: bool) -> None:
             language="en",
             consent=Consent.GIVEN,
             progress=progress,
+            heard=tell_red_flags,
         )
     show(outcome, as_json=as_json)
     if not as_json:

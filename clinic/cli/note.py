@@ -8,7 +8,7 @@ import click
 
 from clinic.cli.common import home_option, json_option, open_here, print_json, read_stream, stage_progress
 from clinic.cli.options import consent_option, template_option
-from clinic.cli.report import print_verified_note, show
+from clinic.cli.report import print_verified_note, show, tell_red_flags
 from clinic.domain import Consent
 from clinic.verification import read_note, read_transcript, result, verify
 
@@ -32,7 +32,13 @@ def draft(*, transcript_file: TextIO, template: str, consent: str, as_json: bool
     config, _, records = open_here()
     with stage_progress(enabled=not as_json) as progress:
         outcome = draft_from_transcript(
-            config, records, transcript, template=template, consent=Consent(consent), progress=progress
+            config,
+            records,
+            transcript,
+            template=template,
+            consent=Consent(consent),
+            progress=progress,
+            heard=tell_red_flags,
         )
     show(outcome, as_json=as_json)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from clinic.cli.common import out, print_json
+from clinic.cli.common import err, out, print_json
 from clinic.domain import Note, Statement, StatementStatus, Transcript
 from clinic.policy.detectors.red_flags import transcript_red_flags
 
@@ -63,21 +64,26 @@ def print_report(outcome: Outcome) -> None:
     out.print(f"written by {outcome.note.model}; a clinician reads, mends and signs every note", markup=False)
 
 
-def print_red_flags(transcript: Transcript) -> None:
+def tell_red_flags(transcript: Transcript) -> None:
+    """Tell them although there will be no note: beside the error, where a document on stdout is not disturbed."""
+    print_red_flags(transcript, console=err)
+
+
+def print_red_flags(transcript: Transcript, *, console: Console = out) -> None:
     """Print words that may mean an emergency or a danger, with their segments; nothing turns this off."""
     texts = {segment.id: segment.text for segment in transcript.segments}
     shown = [flag for flag in transcript_red_flags(transcript) if flag.shown]
     if not shown:
         return
-    out.rule("red flags")
+    console.rule("red flags")
     for flag in shown:
         words = texts[flag.segment][flag.start : flag.end]
-        out.print(
+        console.print(
             f"{flag.segment:>4} {flag.kind.replace('_', ' ')} ({flag.standing}): {words}",
             markup=False,
             style="bold yellow",
         )
-    out.print("found by wording alone; the list may be incomplete", markup=False)
+    console.print("found by wording alone; the list may be incomplete", markup=False)
 
 
 def print_verified_note(note: Note) -> None:

@@ -105,6 +105,7 @@ def test_sample_to_draft(served: Config, records: Records) -> None:
         language="en",
         consent=Consent.GIVEN,
         progress=lambda _stage, _done: None,
+        heard=lambda _transcript: None,
     )
     duration = outcome.transcript.duration_s or 0.0
     with records.read() as tx:

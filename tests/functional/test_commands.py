@@ -75,7 +75,7 @@ def test_recovery_sets_a_passphrase_and_keeps_the_recovery_key(tmp_path: Path) -
 def test_consult_documents_fit_the_other_commands(config: Config, tmp_path: Path) -> None:
     """What `consult --json` prints is read by `note verify` as transcript and as note, with the same verdicts."""
     out = document(clinic("consult", str(SAMPLE), "--language", "en", "--json", config=config))
-    assert set(out) == {"encounter", "transcript", "decision", "note", "timings"}
+    assert set(out) == {"encounter", "transcript", "decision", "note", "red_flags", "timings"}
     assert out["decision"]["outcome"] in {"permit", "redact"}
     file = tmp_path / "consult.json"
     file.write_text(json.dumps(out), encoding="utf-8")

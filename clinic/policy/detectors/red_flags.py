@@ -55,6 +55,15 @@ class Said:
     clinician: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Characters `start` to `end` of all segments' text, one segment a line."""
+
+    text: str
+    start: int
+    end: int
+
+
 _MY = r"(?:my|his|her|their|the) (?:own )?"
 
 
@@ -209,15 +218,15 @@ def find_red_flags(segments: Iterable[Said]) -> tuple[RedFlag, ...]:
     starts = list(accumulate((len(segment.text) + 1 for segment in said), initial=0))
     flags: list[RedFlag] = []
     ends: dict[str, int] = {}
-    for match, kind in sorted(_matches(text), key=lambda found: (found[0].start(), -found[0].end(), found[1])):
-        if match.start() < ends.get(kind, 0):
+    found = _matches(text.replace("\n", " "))  # a pause in the middle of the words hides nothing
+    for start, end, kind in sorted(found, key=lambda one: (one[0], -one[1], one[2])):
+        if start < ends.get(kind, 0):
             continue
-        ends[kind] = match.end()
-        index = bisect_right(starts, match.start()) - 1
-        standing = _standing(said, index, match)
-        flags.append(
-            RedFlag(kind, said[index].id, match.start() - starts[index], match.end() - starts[index], standing)
-        )
+        ends[kind] = end
+        index = bisect_right(starts, start) - 1
+        standing = _standing(said, index, _Place(text, start, end))
+        last = min(end - starts[index], len(said[index].text))  # words that run on into the next segment
+        flags.append(RedFlag(kind, said[index].id, start - starts[index], last, standing))
     return tuple(flags)
 
 
@@ -229,38 +238,38 @@ def transcript_red_flags(transcript: Transcript) -> tuple[RedFlag, ...]:
     )
 
 
-def _matches(text: str) -> Iterator[tuple[re.Match[str], str]]:
+def _matches(text: str) -> Iterator[tuple[int, int, str]]:
     folded = Folded(text)
     for kind, sieves in _WORDS:
         for sieve in sieves:
-            yield from ((match, kind) for match in sieve.finditer(text, folded))
+            yield from ((match.start(), match.end(), kind) for match in sieve.finditer(text, folded))
 
 
-def _standing(said: list[Said], index: int, match: re.Match[str]) -> Standing:
-    sentence, before = _sentence(match)
+def _standing(said: list[Said], index: int, place: _Place) -> Standing:
+    sentence, before = _sentence(place)
     if _BREAKS.search(before):
         before = _BREAKS.split(before)[-1]
     if _SUPPOSES.search(before):
         return "asked"
     if sentence.endswith("?") or (said[index].clinician and _ASKS.search(sentence)):
-        return _answered(said, index, match)
+        return _answered(said, index, place)
     return "denied" if _DENIES.search(before) else "stated"
 
 
-def _sentence(match: re.Match[str]) -> tuple[str, str]:
-    """Return the sentence around a match, and what stands in it before the match."""
-    text = match.string
-    start = max((text.rfind(mark, 0, match.start()) for mark in ".?!\n"), default=-1) + 1
-    ends = [place for mark in ".?!\n" if (place := text.find(mark, match.end())) >= 0]
+def _sentence(place: _Place) -> tuple[str, str]:
+    """Return the sentence around a place, and what stands in it before the place."""
+    text = place.text
+    start = max((text.rfind(mark, 0, place.start) for mark in ".?!\n"), default=-1) + 1
+    ends = [found for mark in ".?!\n" if (found := text.find(mark, place.end)) >= 0]
     end = min(ends, default=len(text) - 1) + 1
-    start, end = max(start, match.start() - 300), min(end, match.end() + 300)
-    return text[start:end].strip(), text[start : match.start()]
+    start, end = max(start, place.start - 300), min(end, place.end + 300)
+    return text[start:end].strip(), text[start : place.start]
 
 
-def _answered(said: list[Said], index: int, match: re.Match[str]) -> Standing:
+def _answered(said: list[Said], index: int, place: _Place) -> Standing:
     """Judge a question by the words that follow it: the rest of the segment, or the next one."""
-    line_end = match.string.find("\n", match.end())
-    rest = match.string[match.end() : line_end if line_end >= 0 else None].partition("?")[2].strip()
+    line_end = place.text.find("\n", place.end)
+    rest = place.text[place.end : line_end if line_end >= 0 else None].partition("?")[2].strip()
     answer = rest or (said[index + 1].text if index + 1 < len(said) else "")
     if _NO.match(answer):
         return "denied"
