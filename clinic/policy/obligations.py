@@ -124,7 +124,7 @@ class Obligations:
                 f"the prompt holds `{surplus[0]}`, which the policy does not allow it", "tell the administrator"
             )
         if self.redact:
-            left = find_direct(_body(prompt), known=known)
+            left = (*find_direct(_body(prompt, said=True), known=known), *find_direct(_body(prompt, said=False)))
             if left:
                 kinds = ", ".join(sorted({span.kind for span in left}))
                 raise _unmet(f"the prompt still holds identifiers ({kinds})", "write the note by hand, and report this")
@@ -153,13 +153,13 @@ class Obligations:
             raise _forbidden(f"{len(bare)} statements have neither evidence nor a flag")
 
 
-def _body(prompt: Prompt) -> str:
-    """Return every different line that the prompt holds, once: passages repeat each other."""
-    texts = [
-        text
-        for part in prompt.parts
-        for text in ([part.text] if part.text is not None else [message.content for message in part.messages])
-    ]
+def _body(prompt: Prompt, *, said: bool) -> str:
+    """Return every different line of what was said, or of our own instructions, once: passages repeat each other.
+
+    They are told apart because a patient's name may be a word of the instructions: Said, Small, You, Line.
+    """
+    texts = [part.text for part in prompt.parts if said and part.text is not None]
+    texts += [m.content for part in prompt.parts for m in part.messages if (m.role != "system") is said]
     return "\n".join(dict.fromkeys(line for text in texts for line in text.split("\n")))
 
 
