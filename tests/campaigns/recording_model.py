@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def serve(path: Path, journal: Path) -> None:
             connection, _ = listener.accept()
             with connection, suppress(OSError, ValueError):
                 connection.settimeout(5)
-                connection.sendall(_http(_reply(*_read(connection), kept)))
+                connection.sendall(http(_reply(*read_request(connection), kept)))
 
 
 def _reply(head: bytes, body: bytes, kept: int) -> dict[str, object]:
@@ -39,13 +40,15 @@ def _reply(head: bytes, body: bytes, kept: int) -> dict[str, object]:
     return {"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage}
 
 
-def _http(answer: dict[str, object]) -> bytes:
+def http(answer: Mapping[str, object], *, status: int = 200) -> bytes:
+    """Return one HTTP answer."""
     body = json.dumps(answer).encode()
-    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
 
-def _read(connection: socket.socket) -> tuple[bytes, bytes]:
+def read_request(connection: socket.socket) -> tuple[bytes, bytes]:
+    """Return head and body of one request."""
     data = b""
     while b"\r\n\r\n" not in data:
         data += _receive(connection)

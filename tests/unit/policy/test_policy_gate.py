@@ -22,7 +22,7 @@ from clinic.domain import OPERATOR, GenerationId
 from clinic.errors import AuditError, PolicyError
 from clinic.policy import gate
 from clinic.policy.decision import Deny, Permit, Redact
-from clinic.policy.gate import LIFETIME_S, ReleasedPrompt, ReleaseGate
+from clinic.policy.gate import ReleasedPrompt, ReleaseGate
 from tests.unit.policy.policy_samples import DIGEST, make_event, make_prompt
 
 PERMIT = Permit(("base",), ("evidence:required", "label:draft", "max_tokens:900"), DIGEST)
@@ -154,10 +154,22 @@ def test_entry_of_another_event_is_refused(audit: AuditLog) -> None:
     """A recorder that writes something else than it was given releases nothing."""
     prompt = make_prompt()
     other = make_event(PERMIT, prompt, encounter="e2")
-    with pytest.raises(AuditError, match="not the one"):
+    with pytest.raises(AuditError, match="not the one") as caught:
         ReleaseGate(audit).release(
             PERMIT, prompt, make_event(PERMIT, prompt), record=lambda _: audit.append(other, actor=OPERATOR)
         )
+    assert caught.value.code == "audit_damaged"
+
+
+def test_the_same_words_under_another_name_are_refused(audit: AuditLog) -> None:
+    """An entry with the right body that is no permission releases nothing."""
+    prompt = make_prompt()
+
+    def record(event: GenerationAuthorized) -> Entry:
+        return dataclasses.replace(audit.append(event, actor=OPERATOR), event="generation.denied")
+
+    with pytest.raises(AuditError, match="not the one"):
+        ReleaseGate(audit).release(PERMIT, prompt, make_event(PERMIT, prompt), record=record)
 
 
 # --- what belongs together ------------------------------------------------------------------------------
@@ -277,7 +289,7 @@ def test_claimed_prompt_is_a_copy(release: Callable[[], ReleasedPrompt]) -> None
     assert claimed.parts[0].json_schema == {"type": "object"}
 
 
-@pytest.mark.parametrize(("seconds", "allowed"), [(LIFETIME_S, True), (LIFETIME_S + 0.001, False)])
+@pytest.mark.parametrize(("seconds", "allowed"), [(10.0, True), (10.001, False)])
 def test_release_expires(
     seconds: float, *, allowed: bool, release: Callable[[], ReleasedPrompt], watch: Stopwatch
 ) -> None:
