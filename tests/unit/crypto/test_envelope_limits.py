@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from clinic.crypto.aead import MAX_KEY_ID, seal_blob
+from clinic.crypto.aead import MAX_KEY_ID, open_blob, seal_blob
 from clinic.crypto.envelope import FieldContext, open_sealed, seal
+from clinic.errors import DecryptionError
 
 KEY = bytes(range(32))
 
@@ -42,3 +43,11 @@ def test_a_value_has_at_most_64_mib() -> None:
     assert len(seal_blob(KEY, longest, aad=b"", key_id=1)) == len(longest) + 33
     with pytest.raises(ValueError, match="64 MiB"):
         seal_blob(KEY, longest + b"x", aad=b"", key_id=1)
+
+
+def test_a_blob_under_another_key_id_than_asked_for_is_refused() -> None:
+    """The key that was looked up is the one that the blob names, or it does not open."""
+    blob = seal_blob(KEY, b"Ada", aad=b"", key_id=1)
+    assert open_blob(KEY, blob, aad=b"", key_id=1, what="it") == b"Ada"
+    with pytest.raises(DecryptionError):
+        open_blob(KEY, blob, aad=b"", key_id=2, what="it")

@@ -108,3 +108,29 @@ def test_both_protections_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(process, "_prctl", lambda option, value: asked.append((option, value)))
     process.harden_process()
     assert asked == [(resource.RLIMIT_CORE, 0, 0), (4, 0)]
+
+
+def test_a_child_goes_with_its_parent(tmp_path: Path) -> None:
+    """A child that asked for it gets SIGTERM when its parent is killed; the control goes on without its parent."""
+    parent = """
+    import os, signal, time
+    from clinic.crypto.process import die_with_parent
+    if os.fork():
+        os.wait()
+    signal.signal(signal.SIGTERM, lambda *_: (os.write(1, b"SIGTERM"), os._exit(0)))
+    if {asked}:
+        die_with_parent()
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep({wait})
+    os.write(1, b"went on")
+    """
+    assert run(parent.format(asked=True, wait=30), tmp_path).stdout == "SIGTERM"
+    assert run(parent.format(asked=False, wait=0.3), tmp_path).stdout == "went on"
+
+
+def test_the_signal_is_asked_of_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The call is the one of prctl(2), with SIGTERM; made for real by the test before."""
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(process, "_prctl", lambda option, value: asked.append((option, value)))
+    process.die_with_parent()
+    assert asked == [(1, signal.SIGTERM)]

@@ -1,0 +1,78 @@
+"""What replaces a passphrase or ends an old key: the new one works, the old one does not, the rest stays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from clinic.crypto.aead import header
+from clinic.crypto.keyfile import MAX_SLOTS
+from clinic.crypto.keys import (
+    KeyBytes,
+    Passphrase,
+    SlotKind,
+    UnlockSecret,
+    add_kek,
+    add_slot,
+    create_keyring,
+    drop_old_keks,
+    set_passphrase,
+    slots,
+    unlock,
+)
+from clinic.errors import DecryptionError, InputError, SealedError
+
+OLD = Passphrase("correct horse battery staple")
+SECOND = Passphrase("another horse battery staple")
+NEW = Passphrase("quite another battery staple")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Name a key file that does not exist yet."""
+    return tmp_path / "keys.json"
+
+
+def test_a_new_passphrase_ends_all_old_ones(path: Path) -> None:
+    """Set with the recovery key: no old passphrase opens, and the recovery key goes on to."""
+    keyring, recovery = create_keyring(path, secrets=[OLD, SECOND])
+    info = set_passphrase(path, recovery, new=NEW)
+    assert info.kind is SlotKind.PASSPHRASE
+    assert sorted(slot.kind for slot in slots(path)) == sorted([SlotKind.PASSPHRASE, SlotKind.RECOVERY])
+    for secret in (NEW, recovery):
+        assert unlock(path, secret).handover() == keyring.handover()
+    for secret in (OLD, SECOND):
+        with pytest.raises(SealedError):
+            unlock(path, secret)
+
+
+def test_setting_a_passphrase_needs_room_and_changes_nothing_without(path: Path) -> None:
+    """All slots taken by other kinds: refused, and everything opens as before."""
+    keys: list[UnlockSecret] = [
+        KeyBytes.generate("insecure-key-file") for _ in range(MAX_SLOTS - 1)
+    ]  # and the recovery key
+    create_keyring(path, secrets=keys[:2])
+    for key in keys[2:]:
+        add_slot(path, keys[0], new=key)
+    before = path.read_bytes()
+    with pytest.raises(InputError):
+        set_passphrase(path, keys[0], new=NEW)
+    assert path.read_bytes() == before
+
+
+def test_a_dropped_key_unwraps_no_more(path: Path) -> None:
+    """After a rotation the old key unwraps until it is dropped; the new one goes on to, from the file as well."""
+    keyring, _ = create_keyring(path, secrets=[OLD])
+    dek, wrapped = keyring.new_dek("p1")
+    assert keyring.wrapped_header == header(1) == wrapped[:5]
+    rotated = add_kek(path, OLD)
+    assert rotated.wrapped_header == header(2)
+    assert rotated.unwrap_dek("p1", wrapped) == dek
+    rewrapped = rotated.rewrap_dek("p1", wrapped)
+    dropped = drop_old_keks(path, OLD)
+    for ring in (dropped, unlock(path, OLD)):
+        assert ring.versions == (2,)
+        assert ring.unwrap_dek("p1", rewrapped) == dek
+        with pytest.raises(DecryptionError):
+            ring.unwrap_dek("p1", wrapped)
