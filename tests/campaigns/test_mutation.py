@@ -68,7 +68,7 @@ TARGETS = {
     ),
     "verifier": Target(
         "clinic.audit.verify",
-        ("tests/unit/audit/test_audit_verify.py", "tests/unit/audit/test_audit_checkpoint.py"),
+        ("tests/unit/audit/test_audit_verify_limits.py", "tests/unit/audit/test_audit_verify.py"),
         (
             ("if row.prev_hash != self._prev:", "NotEq to Eq"),
             ("if mark.root != self._tree.root():", "NotEq to Eq"),
