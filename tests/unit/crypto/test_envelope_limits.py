@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from clinic.crypto.aead import MAX_KEY_ID, open_blob, seal_blob
+from clinic.crypto.aead import open_blob, seal_blob
 from clinic.crypto.envelope import FieldContext, open_sealed, seal
 from clinic.errors import DecryptionError
 
@@ -18,7 +18,7 @@ def here(row_version: int) -> FieldContext:
 
 
 @pytest.mark.parametrize("row_version", [0, 2**64 - 1])
-@pytest.mark.parametrize("key_id", [0, MAX_KEY_ID])
+@pytest.mark.parametrize("key_id", [0, 2**32 - 1])
 def test_the_bytes_are_those_of_the_format(row_version: int, key_id: int) -> None:
     """FORMAT.md by hand: what the program seals opens, and what is sealed by hand the program opens."""
     fields = [b"\1", b"patients", b"name", b"r1", b"p1", key_id.to_bytes(4, "big"), row_version.to_bytes(8, "big")]
