@@ -232,8 +232,11 @@ def test_killed_at_any_point_nothing_is_lost_and_the_next_start_finishes(quiet: 
 @pytest.mark.campaign
 @pytest.mark.timeout(3600)
 def test_campaign_killed_at_400_points(quiet: Config, tmp_path: Path) -> None:
-    """The same at 400 points."""
-    assert kill_cycles(quiet, tmp_path, cycles=400, work=lambda: rotate(quiet, secret(quiet))) == (400, 0, 0)
+    """The same at 400 points; the last few may lie behind the end, for no two runs make the same number of calls."""
+    killed, lost, unfinished = kill_cycles(quiet, tmp_path, cycles=400, work=lambda: rotate(quiet, secret(quiet)))
+    print(f"\nrotation: {killed} kills, {lost} lost, {unfinished} unfinished")  # noqa: T201 - for docs/assurance.md
+    assert killed >= 380
+    assert (lost, unfinished) == (0, 0)
 
 
 def test_destroying_first_would_lose_patients(quiet: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
