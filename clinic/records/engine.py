@@ -71,6 +71,11 @@ _CODES: Final[dict[int, tuple[str, str, str]]] = {
         "the database is held by another program",
         "try again; close other programs that have the database open",
     ),
+    sqlite3.SQLITE_PROTOCOL: (
+        "disk_full",
+        "the locks of the database file cannot be used",
+        "check that the data folder is on a local disk, and its health; nothing was acknowledged",
+    ),
     sqlite3.SQLITE_CORRUPT: (
         "database_damaged",
         "the database file is damaged",
@@ -198,7 +203,7 @@ def require_same_file(connection: Connection) -> None:
     SQLite goes on committing into an unlinked file without a word; what it then acknowledges is lost.
     """
     path, opened = connection.info[_FILE]
-    if _identity(path) != opened:
+    if opened is None or _identity(path) != opened:
         connection.invalidate()
         raise StorageError(
             "the database file was removed or replaced while in use",
@@ -252,7 +257,7 @@ def _set_pragmas(connection: sqlite3.Connection) -> None:
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
         status = path.stat()
-    except FileNotFoundError:
+    except OSError:  # gone, or not to be looked at: either way not known to be the same
         return None
     return status.st_dev, status.st_ino
 

@@ -314,6 +314,42 @@ def test_a_file_taken_from_under_the_connection_is_noticed(table: Engine, path: 
     assert caught.value.code == "database_replaced"
 
 
+@pytest.mark.parametrize("when", ["at every look", "when it was opened"])
+def test_a_file_that_cannot_be_looked_at_is_not_trusted(
+    when: str, table: Engine, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A `stat` that fails, now or when the connection was made, is refused in our words; nothing is written."""
+    fails = OSError(errno.EIO, os.strerror(errno.EIO))
+    look = Path.stat
+
+    def stat_of(self: Path, **options: bool) -> os.stat_result:
+        if self == path:
+            raise fails
+        return look(self, **options)
+
+    if when == "at every look":
+        with write_transaction(table):
+            pass
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "stat", stat_of)
+        with pytest.raises(StorageError) as caught, write_transaction(table) as connection:
+            connection.exec_driver_sql("INSERT INTO t VALUES (1)")
+    assert caught.value.code == "database_replaced"
+    assert rows(path) == 0
+    with write_transaction(table) as connection:
+        connection.exec_driver_sql("INSERT INTO t VALUES (1)")
+    assert rows(path) == 1
+
+
+def test_locks_that_do_not_work_are_named(table: Engine) -> None:
+    """SQLite's "locking protocol" is an error of ours, and not told as it is."""
+    error = sqlite3.OperationalError("locking protocol")
+    error.sqlite_errorcode = sqlite3.SQLITE_PROTOCOL
+    with pytest.raises(StorageError) as caught, write_transaction(table):
+        raise error
+    assert caught.value.code == "disk_full"
+
+
 def test_sqlite_itself_does_not_notice(path: Path) -> None:
     """Negative control: a bare connection goes on committing into the unlinked file."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
