@@ -73,6 +73,7 @@ class PolicyStore:
         self._signer = signer
         self._lock = threading.Lock()
         self._active: Activation | None = None
+        self._seen = 0  # the log was looked through up to this entry
         self._set: PolicySet | None = None
         self._marks: tuple[_Mark | None, ...] = ()
 
@@ -85,9 +86,7 @@ class PolicyStore:
             PolicyError: `policy_inactive` if none ever was, `policy_set_damaged` if it is not as it was signed.
         """
         with self._lock:
-            newer = self._audit.latest(_EVENT, after=self._active.seq if self._active else 0)
-            if newer is not None:
-                self._active, self._set = _activation(newer), None
+            self._take_up()
             if self._active is None:
                 raise PolicyError(
                     "no policy set was activated", code="policy_inactive", hint="run `clinic policy activate`"
@@ -98,6 +97,16 @@ class PolicyStore:
                 self._set = self.load(self._active)
                 self._marks = marks
             return self._set
+
+    def _take_up(self) -> None:
+        """Look at the entries that came since the last look: as quick in the millionth decision as in the first."""
+        size = self._audit.size()
+        if size < self._seen:  # another log lies here now
+            self._active, self._set, self._seen = None, None, 0
+        newer = self._audit.latest(_EVENT, after=self._seen)
+        if newer is not None:
+            self._active, self._set = _activation(newer), None
+        self._seen = size
 
     def active(self) -> Activation | None:
         """Return the activation that is in force, if there was any."""

@@ -47,6 +47,12 @@ def test_the_newest_entry_of_an_event_is_found(filled: Store) -> None:
     assert log.latest("patient.viewed", after=seqs[-1] - 1) == found
     assert log.latest("patient.viewed", after=seqs[-1]) is None
     assert log.latest("no.such") is None
+    assert log.size() == 10
+
+
+def test_an_empty_log_has_the_size_nought(store: Store) -> None:
+    """No entry, no number."""
+    assert store.log().size() == 0
 
 
 def test_entries_are_counted_by_who_and_since_when(store: Store) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from clinic.audit.checkpoint import NoteSigner, open_note
-from clinic.audit.events import PolicySetActivated, from_canonical
+from clinic.audit.entry import Entry
+from clinic.audit.events import LoginFailed, PolicySetActivated, from_canonical
 from clinic.crypto.keys import Keyring, Purpose
 from clinic.domain import OPERATOR
 from clinic.errors import AuditError, PolicyError
@@ -277,3 +278,28 @@ def test_entry_says_what_was_signed(clinic: Clinic) -> None:
         f"previous {NOTHING_BEFORE}",
     ]
     assert all(path.stat().st_mode & 0o077 == 0 for path in files(clinic))
+
+
+def test_a_decision_does_not_look_through_the_whole_log(clinic: Clinic, tmp_path: Path) -> None:
+    """Entries are looked at once; one that comes between two looks is found, and so is a log that was put back."""
+    store = clinic.store()
+    store.ensure(POLICIES, "strict", actor=OPERATOR)
+    asked: list[int] = []
+    latest = clinic.records.audit.latest
+
+    def counting(event: str, *, after: int = 0) -> Entry | None:
+        asked.append(clinic.records.audit.size() - after)
+        return latest(event, after=after)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clinic.records.audit, "latest", counting)
+        first = store.current()
+        for _ in range(20):
+            clinic.records.audit.append(LoginFailed(user_id="unknown", reason="unknown"), actor=OPERATOR)
+            assert store.current() is first
+    assert asked == [1, *[1] * 20]
+    clinic.store().activate(changed(tmp_path, **OTHER_WORDS), "strict", actor=OPERATOR)
+    clinic.records.audit.append(LoginFailed(user_id="unknown", reason="unknown"), actor=OPERATOR)
+    assert store.current() is not first
+    store._seen += 1000  # as if this log had been put in the place of a longer one
+    assert store.current().sha256 == clinic.store().current().sha256
