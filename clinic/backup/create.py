@@ -42,8 +42,12 @@ from clinic.errors import BackupError, ClinicError, ConfigError, StorageError
 
 _MARGIN: Final = 8 << 20
 _SMALL_FILE: Final = 1 << 20
-SMALL_FILES: Final = ("clinic.toml", "tls/ca.crt", "tls/ca.key.sealed", "witness/*")
-"""What a new box needs beside database and keys: settings, certificate authority (sealed), witnessed checkpoints."""
+_POLICY_SETS: Final = tuple(
+    f"policies/{name}" for name in ("ACTIVATION-*", "[0-9a-f]*/*", "[0-9a-f]*/*/*", "[0-9a-f]*/*/*/*")
+)
+SMALL_FILES: Final = ("clinic.toml", "tls/ca.crt", "tls/ca.key.sealed", "witness/*", *_POLICY_SETS)
+"""What a new box needs beside database and keys: settings, certificate authority (sealed), witnessed checkpoints, and
+the signed policy sets, without which nothing is decided."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +119,9 @@ def _write(
     wrapped: dict[str, bytes] = {}
     tables: dict[str, int] = {}
     keys = read_private(config.keys_file, max_bytes=MAX_FILE_BYTES)
-    files = _small_files(config)
     with snapshot(config.database) as connection:
         entries, revision = _place(connection)
+        files = _small_files(config)  # after the log: each policy set that it names lies there before it is named
         plain, audio = _sizes(connection)
         if destination.free_bytes() < plain + _MARGIN:
             raise unusable(OSError(28, "no space"), partial)

@@ -242,7 +242,8 @@ def _write_files(building: Path, files: dict[str, bytes]) -> None:
         if ".." in name.split("/") or not any(fnmatch(name, pattern) for pattern in SMALL_FILES):
             raise damaged(DATA, "it holds a file that no backup holds")
         path = building / name
-        path.parent.mkdir(mode=0o700, exist_ok=True)
+        for folder in reversed(path.relative_to(building).parents):
+            (building / folder).mkdir(mode=0o700, exist_ok=True)
         with exclusive(path.parent):
             create_private(path, content)
 
