@@ -88,9 +88,11 @@ def test_werkzeug_itself_would_have_spilled(world: World, patient: Patient, monk
 
 def test_nothing_of_an_upload_is_readable(world: World, patient: Patient) -> None:
     """After an upload no file of the data folder holds the bytes that were sent."""
-    upload(world, patient)
-    for path in world.services.config.home.rglob("*"):
-        assert not path.is_file() or CANARY not in path.read_bytes(), path
+    assert upload(world, patient)[0] == 303
+    files = [path for path in world.services.config.home.rglob("*") if path.is_file()]
+    assert world.services.config.database in files
+    for path in files:
+        assert CANARY not in path.read_bytes(), path
 
 
 def test_upload_over_the_limit_is_refused(world: World, patient: Patient) -> None:

@@ -142,8 +142,8 @@ def _is_known(lower: str) -> bool:
 
 def _judge(text: str, run: list[_Token]) -> Iterator[Person]:
     sorts = "".join(token.sort for token in run)
-    while sorts.startswith("I"):  # "I" is a word before it is an initial
-        run, sorts = run[1:], sorts[1:]
+    initials = len(sorts) - len(sorts.lstrip("I"))  # "I" is a word before it is an initial
+    run, sorts = run[initials:], sorts[initials:]
     if not run or _CLINICAL.match(text, run[-1].end):
         return
     start, end = run[0].start, run[-1].end

@@ -56,3 +56,10 @@ def test_people_are_sorted_and_inside_any_text(text: str) -> None:
     spans = [(person.start, person.end) for person in find_people(text)]
     assert all(0 <= start < end <= len(text) for start, end in spans)
     assert [(person.start, person.end) for person in find_people(text)] == spans
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("unit", ["A ", "A B. ", "Aa "])
+def test_a_long_row_of_letters_takes_no_longer_than_other_text(unit: str) -> None:
+    """Twice the longest text that the form takes: under a second, where every letter once more cost a minute."""
+    assert named(unit * (400_000 // len(unit))) is not None
