@@ -25,6 +25,7 @@ from clinic.web import (
     admin,
     audit,
     auth,
+    backups,
     display,
     encounters,
     errors,
@@ -49,6 +50,7 @@ _BLUEPRINTS = (
     notes.blueprint,
     audit.blueprint,
     admin.blueprint,
+    backups.blueprint,
     health.blueprint,
 )
 

@@ -74,10 +74,12 @@ class PolicyConfig(_Section):
 
 
 class BackupConfig(_Section):
-    """Backups.  `recipients` are further age keys, kept offline."""
+    """Backups.  Without `destination` none is made by itself.  `recipients` are further age keys, kept offline."""
 
     destination: Path | None = None
+    every_hours: Annotated[int, Field(ge=1, le=24 * 31)] = 24
     keep: Annotated[int, Field(ge=1, le=1000)] = 14
+    drill_days: Annotated[int, Field(ge=1, le=366)] = 30
     recipients: tuple[str, ...] = ()
 
 

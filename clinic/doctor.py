@@ -9,12 +9,16 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
+from clinic.backup.history import History, history
+from clinic.backup.locate import at_hand
+from clinic.backup.schedule import health
 from clinic.config import Config, KeySource
 from clinic.crypto.keys import Keyring
 from clinic.crypto.local_ca import expires_in, fingerprint
+from clinic.domain import utc_now
 from clinic.errors import ClinicError
 from clinic.generation.launcher import is_answering
 from clinic.generation.profiles import load_profile
@@ -26,6 +30,7 @@ from clinic.weights import WHISPER_BASE, assemble
 
 _LEAST_FREE_BYTES: Final = 2 << 30
 _NAMED: Final = 5
+_TWO_DAYS_H: Final = 48
 _RENEW_BEFORE: Final = timedelta(days=30)
 
 
@@ -54,6 +59,10 @@ def examine(config: Config, keyring: Keyring | None) -> tuple[Finding, ...]:
         ("key use", lambda: _key_use(config)),
         ("audit log", lambda: _audit(config, keyring)),
         ("records against the log", lambda: _sweep(config, keyring)),
+        ("backup", lambda: _backup(config, keyring)),
+        ("backup drill", lambda: _drill(config, keyring)),
+        ("shredded patients in backups", lambda: _outstanding(config, keyring)),
+        ("old data folders", lambda: _aside(config)),
     ]
     return tuple(_guarded(name, check) for name, check in checks)
 
@@ -193,3 +202,77 @@ def _sweep(config: Config, keyring: Keyring | None) -> Finding:
             hint="a record was changed past the program, or is damaged: keep everything as it is; call the auditor",
         )
     return Finding(name, ok=True, detail="every row fits, every sealed value opens")
+
+
+def _known(config: Config, keyring: Keyring) -> History:
+    return history(open_records(config, keyring).audit)
+
+
+def _backup(config: Config, keyring: Keyring | None) -> Finding:
+    if keyring is None:
+        return Finding("backup", ok=False, detail="not looked at: sealed", hint="give the passphrase")
+    known = _known(config, keyring)
+    if known.last is None and config.backup.destination is None and config.key_source is KeySource.INSECURE_KEY_FILE:
+        return Finding("backup", ok=True, detail="none yet (a DEVELOPMENT data folder is not asked for one)")
+    failed = f"; failed since then: {', '.join(sorted({f.code for f in known.failures}))}" if known.failures else ""
+    if known.last is None:
+        hint = "clinic backup create --to DIR, with DIR on another disk; see docs/backup.md"
+        return Finding("backup", ok=False, detail=f"none was ever made{failed}", hint=hint)
+    detail = f"last one {_age(known.last.at)} ago, to entry {known.last.entries}{failed}"
+    if health(config, known, utc_now()).late or known.failures:
+        return Finding(
+            "backup", ok=False, detail=detail, hint="clinic backup create; the error's hint says what is wrong"
+        )
+    reachable = {folder.name for place in at_hand(config) for folder in place.backups()}
+    same = [place for place in at_hand(config) if place.store.stat().st_dev == config.home.stat().st_dev]
+    if same:
+        detail += "; it lies on the same file system as the clinic: it does not outlive this disk"
+    elif known.last.backup not in reachable:
+        detail += "; its disk is not plugged in"
+    return Finding("backup", ok=True, detail=detail)
+
+
+def _drill(config: Config, keyring: Keyring | None) -> Finding:
+    name = "backup drill"
+    if keyring is None:
+        return Finding(name, ok=False, detail="not looked at: sealed", hint="give the passphrase")
+    known = _known(config, keyring)
+    if known.last is None:
+        return Finding(name, ok=True, detail="no backup to try yet")
+    if known.drill is None:
+        return Finding(name, ok=False, detail="never tried whether a backup would serve", hint="clinic backup drill")
+    detail = f"last one {_age(known.drill.at)} ago, {known.drill.result}, {known.drill.seconds} s"
+    if health(config, known, utc_now()).drill_late:
+        return Finding(name, ok=False, detail=detail, hint="clinic backup drill; if it fails, make another backup")
+    return Finding(name, ok=True, detail=detail)
+
+
+def _outstanding(config: Config, keyring: Keyring | None) -> Finding:
+    name = "shredded patients in backups"
+    if keyring is None:
+        return Finding(name, ok=False, detail="not looked at: sealed", hint="give the passphrase")
+    found = _known(config, keyring).outstanding()
+    if not found:
+        return Finding(name, ok=True, detail="no backup holds the key of a shredded patient")
+    disks = ", ".join(sorted({item.destination[:8] for item in found}))
+    return Finding(
+        name,
+        ok=False,
+        detail=f"{len(found)} backups still hold keys of shredded patients, on destination {disks}",
+        hint="plug the disk in: `clinic backup rekey --to DIR`; a disk that is no more: `clinic backup write-off`",
+    )
+
+
+def _aside(config: Config) -> Finding:
+    """What a restore in place left holds every key that there was: a shred does not reach it."""
+    name = "old data folders"
+    found = sorted(path.name for path in config.home.parent.glob(f"{config.home.name}.before-restore-*"))
+    if not found:
+        return Finding(name, ok=True, detail="none")
+    hint = "they hold keys, those of shredded patients too: delete them when the restored clinic is well"
+    return Finding(name, ok=False, detail=f"kept beside this one: {', '.join(found)}", hint=hint)
+
+
+def _age(moment: datetime) -> str:
+    hours = int((utc_now() - moment).total_seconds() // 3600)
+    return f"{hours} hours" if hours < _TWO_DAYS_H else f"{hours // 24} days"

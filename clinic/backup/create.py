@@ -24,7 +24,7 @@ import pyrage
 
 from clinic import __version__
 from clinic.audit.entry import timestamp
-from clinic.audit.events import BackupCreated, BackupFailed, BackupFound, BackupRemoved
+from clinic.audit.events import BackupCreated, BackupFailed
 from clinic.backup import ageio
 from clinic.backup.history import history
 from clinic.backup.keyparts import write_keys
@@ -32,8 +32,10 @@ from clinic.backup.manifest import DATA, FORMAT, MANIFEST, Deks, Manifest
 from clinic.backup.medium import Destination, erase, make_folder, prepare, publish, unusable, write_small
 from clinic.backup.opened import Checked, check, open_backup
 from clinic.backup.rebuild import AUDIO
+from clinic.backup.rekey import follow
 from clinic.backup.rows import quoted, snapshot, stream
-from clinic.backup.site import Progress, Site, State
+from clinic.backup.site import Progress, Site, State, known_destinations
+from clinic.backup.stock import remove, take_stock
 from clinic.config import Config
 from clinic.crypto.durable import read_private
 from clinic.crypto.keyfile import MAX_FILE_BYTES
@@ -87,11 +89,12 @@ def create(
 
 def _create(site: Site, state: State, folder: Path, *, new_disk: bool, actor: Actor) -> Created:
     recipients = site.keys.recipients(site.config.backup.recipients)
-    used_before = not new_disk and any(path == folder.absolute() for path in site.destinations().values())
+    used_before = not new_disk and any(path == folder.absolute() for path in known_destinations(site.config).values())
     destination = prepare(folder, used_before=used_before)
     with destination.hold():
         site.remember(destination.id, folder.absolute())
         take_stock(site, destination, actor)
+        follow(site, destination, actor)
         backup = f"{site.clock():%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
         partial = destination.store / f".{backup}.partial"
         make_folder(partial)
@@ -104,6 +107,7 @@ def _create(site: Site, state: State, folder: Path, *, new_disk: bool, actor: Ac
                 with suppress(StorageError):
                     erase(partial)
         removed = _expire(site, destination, actor)
+        follow(site, destination, actor)  # whoever was shredded meanwhile
     return Created(folder=destination.store / backup, manifest=manifest, checked=checked, removed=removed)
 
 
@@ -164,36 +168,8 @@ def _record(site: Site, manifest: Manifest, partial: Path, *, destination: Desti
     try:
         publish(partial, destination.store / manifest.backup)
     except StorageError:
-        _remove(site, manifest.backup, destination.id, reason="missing", actor=actor)
+        remove(site, manifest.backup, destination.id, reason="missing", actor=actor)
         raise
-
-
-def take_stock(site: Site, destination: Destination, actor: Actor) -> None:
-    """Tell the log which backups are no longer on this disk, and which are there that it does not know.
-
-    Missing: a crash before the last rename, or somebody's hand.  Unknown: the log goes on from an older backup.
-    """
-    there = {folder.name: folder for folder in destination.backups()}
-    known = history(site.records.audit)
-    for kept in known.at(destination.id):
-        if kept.backup not in there:
-            _remove(site, kept.backup, destination.id, reason="missing", actor=actor)
-    for name, folder in there.items():
-        if name not in known.kept:
-            with suppress(BackupError):  # another clinic's, or damaged: not ours to keep book of
-                found = found_event(open_backup(folder, site.keys).manifest)
-                site.records.audit.append(found, actor=actor)
-
-
-def found_event(manifest: Manifest) -> BackupFound:
-    """Return the event that a backup was found which the log did not know."""
-    return BackupFound(
-        backup=manifest.backup,
-        destination=manifest.destination,
-        entries=manifest.entries,
-        size=manifest.data_bytes,
-        sha256=manifest.data_sha256,
-    )
 
 
 def _expire(site: Site, destination: Destination, actor: Actor) -> tuple[str, ...]:
@@ -202,12 +178,8 @@ def _expire(site: Site, destination: Destination, actor: Actor) -> tuple[str, ..
     expired = mine[: -site.config.backup.keep]
     for folder in expired:
         erase(folder)
-        _remove(site, folder.name, destination.id, reason="expired", actor=actor)
+        remove(site, folder.name, destination.id, reason="expired", actor=actor)
     return tuple(folder.name for folder in expired)
-
-
-def _remove(site: Site, backup: str, destination: str, *, reason: str, actor: Actor) -> None:
-    site.records.audit.append(BackupRemoved(backup=backup, destination=destination, reason=reason), actor=actor)
 
 
 def _configured(config: Config) -> Path:

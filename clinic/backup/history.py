@@ -35,7 +35,12 @@ _NAMES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A backup that exists as far as the log knows.  `through`: up to which entry shreds are already followed."""
+    """A backup that exists as far as the log knows.
+
+    Attributes:
+        through: up to which entry shreds are already followed.
+        generation: of its keys.
+    """
 
     backup: str
     destination: str
@@ -43,6 +48,7 @@ class Kept:
     entries: int
     size: int
     through: int
+    generation: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +158,8 @@ def _rekeyed(state: History, entry: Entry, body: dict[str, Any]) -> None:
     del entry
     kept = state.kept.get(body["backup"])
     if kept is not None:
-        state.kept[kept.backup] = replace(kept, through=max(kept.through, body["through"]))
+        through = max(kept.through, body["through"])
+        state.kept[kept.backup] = replace(kept, through=through, generation=body["generation"])
 
 
 def _removed(state: History, entry: Entry, body: dict[str, Any]) -> None:

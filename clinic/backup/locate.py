@@ -6,15 +6,16 @@ from pathlib import Path
 
 from clinic.backup.manifest import MANIFEST
 from clinic.backup.medium import BACKUP_ID, Destination, find
-from clinic.backup.site import Site
+from clinic.backup.site import Site, known_destinations
+from clinic.config import Config
 from clinic.errors import BackupError
 
 
-def at_hand(site: Site) -> tuple[Destination, ...]:
+def at_hand(config: Config) -> tuple[Destination, ...]:
     """Return the known destinations that can be reached now, and the configured one."""
-    folders = dict.fromkeys(site.destinations().values())
-    if site.config.backup.destination is not None:
-        folders[site.config.backup.destination.absolute()] = None
+    folders = dict.fromkeys(known_destinations(config).values())
+    if config.backup.destination is not None:
+        folders[config.backup.destination.absolute()] = None
     found = {place.id: place for folder in folders if (place := find(folder)) is not None}
     return tuple(found.values())
 
@@ -43,7 +44,7 @@ def newest(site: Site) -> Path:
     Raises:
         BackupError: `backup_missing`.
     """
-    found = [folder for place in at_hand(site) for folder in place.backups()]
+    found = [folder for place in at_hand(site.config) for folder in place.backups()]
     if not found:
         raise BackupError(
             "no backup of this clinic can be reached",

@@ -63,6 +63,15 @@ class Destination:
         except OSError as error:
             raise unusable(error, self.store) from None
 
+    def _clear(self) -> None:
+        """Remove what a crash left: unfinished backups, keys that were let go or never finished."""
+        leftovers = [entry for entry in self.store.iterdir() if _PARTIAL.fullmatch(entry.name)]
+        for backup in self.backups():
+            leftovers += [entry for entry in backup.iterdir() if _is_leftover(entry.name)]
+            leftovers += [backup / f"keys-{number:04d}" for number in generations(backup)[:-1]]
+        for entry in leftovers:
+            erase(entry)
+
     @contextmanager
     def hold(self) -> Iterator[None]:
         """Keep every other program from writing backups here, and clear away what a crash left half-written.
@@ -73,14 +82,18 @@ class Destination:
         fd = open_file(self.store / MARKER)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for entry in self.store.iterdir():
-                if _PARTIAL.fullmatch(entry.name):
-                    erase(entry)
+            self._clear()
             yield
         except BlockingIOError:
             raise running() from None
+        except OSError as error:
+            raise unusable(error, self.store) from None
         finally:
             os.close(fd)
+
+
+def _is_leftover(name: str) -> bool:
+    return name.startswith(".keys-")
 
 
 def find(folder: Path) -> Destination | None:

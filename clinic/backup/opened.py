@@ -14,14 +14,16 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from clinic.backup.keys import BackupKeys, pseudonyms
+from clinic.backup.forgotten import excuse
+from clinic.backup.history import History, history
+from clinic.backup.keys import BackupKeys
 from clinic.backup.manifest import DATA, DEKS, KEYS, MANIFEST, Deks, Manifest, keys_folder, read_deks, read_manifest
 from clinic.backup.medium import BACKUP_ID, generations, incomplete, read_small
 from clinic.backup.rebuild import rebuild
 from clinic.backup.rows import damaged
 from clinic.backup.site import Site, State
 from clinic.crypto.keys import Keyring
-from clinic.errors import DecryptionError
+from clinic.errors import BackupError, DecryptionError
 from clinic.records.engine import integrity_problems, open_engine
 from clinic.records.migrate import upgrade
 from clinic.records.records import Records
@@ -95,6 +97,7 @@ def check(site: Site, opened: Opened, state: State, *, deep: bool = False) -> Ch
     """
     began = time.monotonic()
     manifest = opened.manifest
+    _require_present(history(site.records.audit), opened)
     needed = manifest.plain_bytes if deep else manifest.scratch_bytes
     # Its keys are wrapped anew under a key that only this process holds.
     keyring = site.keyring.with_new_kek()
@@ -106,13 +109,14 @@ def check(site: Site, opened: Opened, state: State, *, deep: bool = False) -> Ch
             manifest=manifest,
             deks=opened.deks,
             identity=site.keys.identity,
-            pseudonym=pseudonyms(site.keyring),
+            pseudonym=site.pseudonym,
             wrap=Wrap(keyring),
             audio=deep,
             step=state.counter("read back", manifest.data_bytes),
         )
         state.report("verify", 0, 0)
-        findings = _look(site, database, keyring, manifest, deep=deep)
+        found = _look(site, database, keyring, manifest, deep=deep)
+        findings = excuse(found, database, built.without_key, site.pseudonym)
     return Checked(
         opened=opened,
         entries=manifest.entries,
@@ -163,3 +167,14 @@ class Wrap:
             return self._keyring.rewrap_dek(patient, wrapped)
         except DecryptionError:
             raise damaged(DEKS, "the key of a patient does not open") from None
+
+
+def _require_present(known: History, opened: Opened) -> None:
+    """Refuse a backup into which somebody put back an older generation of its keys."""
+    kept = known.kept.get(opened.manifest.backup)
+    if kept is not None and opened.deks.generation < kept.generation:
+        raise BackupError(
+            f"`{DEKS}` of the backup is older than the one that the log knows",
+            code="backup_damaged",
+            hint="somebody put an older one back, in which shredded patients may still have their keys: destroy it",
+        )

@@ -24,7 +24,8 @@ from typing import Final
 
 from clinic.audit.checkpoint import open_checkpoint
 from clinic.audit.events import BackupRestored
-from clinic.backup.create import SMALL_FILES, found_event
+from clinic.backup.create import SMALL_FILES
+from clinic.backup.forgotten import excuse
 from clinic.backup.keys import BackupKeys, pseudonyms
 from clinic.backup.manifest import DATA, KEYS
 from clinic.backup.medium import read_small
@@ -32,6 +33,7 @@ from clinic.backup.opened import Opened, Wrap, keys_of, open_backup, verify_insi
 from clinic.backup.rebuild import Rebuilt, rebuild
 from clinic.backup.rows import damaged
 from clinic.backup.site import Progress, counter
+from clinic.backup.stock import found_event
 from clinic.backup.swap import exchange, nobody_home, only_here, sync_tree, sync_tree_top
 from clinic.config import Config, KeySource
 from clinic.crypto.durable import create_private, exclusive
@@ -143,7 +145,7 @@ def _build(
         witnessed=witnessed,
         patients=opened.manifest.patients,
         forgotten=len(built.without_key),
-        findings=findings,
+        findings=excuse(findings, config.database, built.without_key, pseudonyms(keyring)),
         kept_aside=None,
     )
 

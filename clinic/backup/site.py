@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from clinic.backup.keys import BackupKeys
+from clinic.backup.keys import BackupKeys, pseudonyms
 from clinic.backup.medium import running
 from clinic.config import Config
 from clinic.crypto.durable import exclusive, replace_private
@@ -48,10 +48,12 @@ class Site:
     records: Records
     clock: Clock = utc_now
     keys: BackupKeys = field(init=False)
+    pseudonym: Callable[[str], str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Derive the backup keys once."""
         object.__setattr__(self, "keys", BackupKeys.of(self.keyring))
+        object.__setattr__(self, "pseudonym", pseudonyms(self.keyring))
 
     @contextmanager
     def operation(self, name: str) -> Iterator[State]:
@@ -99,17 +101,9 @@ class Site:
         finally:
             clear_scratch(self.config)
 
-    def destinations(self) -> dict[str, Path]:
-        """Return the destinations that were used from here: id and where it was last seen."""
-        try:
-            found: Any = json.loads((self.config.backup_dir / "destinations.json").read_bytes())
-            return {str(name): Path(path) for name, path in found.items()}
-        except (OSError, ValueError, AttributeError, TypeError):
-            return {}
-
     def remember(self, destination: str, folder: Path) -> None:
         """Keep where a destination was seen."""
-        known = {**self.destinations(), destination: folder}
+        known = {**known_destinations(self.config), destination: folder}
         document = {name: str(path) for name, path in known.items()}
         place = _private(self.config.backup_dir)
         with exclusive(place):
@@ -163,6 +157,15 @@ def counter(progress: Progress | None, stage: str, total: int) -> Callable[[int]
 
     step(0)
     return step
+
+
+def known_destinations(config: Config) -> dict[str, Path]:
+    """Return the destinations that were used from here: id and where it was last seen."""
+    try:
+        found: Any = json.loads((config.backup_dir / "destinations.json").read_bytes())
+        return {str(name): Path(path) for name, path in found.items()}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
 
 
 def state_of(config: Config) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""`clinic backup`: create, verify, restore, drill, list."""
+"""`clinic backup`: create, verify, drill, rekey, list, restore."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ from clinic.backup.drill import drill as run_drill
 from clinic.backup.history import History, history
 from clinic.backup.locate import at_hand, locate, newest
 from clinic.backup.opened import Checked, check, open_backup
+from clinic.backup.rekey import WRITE_OFF, write_off
+from clinic.backup.rekey import rekey as run_rekey
 from clinic.backup.restore import REASONS, Restored, Wish
 from clinic.backup.restore import restore as restore_backup
 from clinic.backup.site import Progress as Report
-from clinic.backup.site import Site, state_of
+from clinic.backup.site import Site, known_destinations, state_of
 from clinic.cli.audit import read_text
 from clinic.cli.common import err, home_option, home_path, json_option, open_here, out, print_json
 from clinic.cli.keys import ask_recovery
@@ -101,6 +103,46 @@ def drill(*, backup: Path | None, as_json: bool) -> None:
     out.print("drill: this backup would have brought the clinic back; the scratch is removed", markup=False)
 
 
+@backup.command()
+@folder_option
+@home_option
+@json_option
+@click.pass_context
+def rekey(ctx: click.Context, *, folder: Path | None, as_json: bool) -> None:
+    """Take shredded patients out of every backup that can be reached, and bring their keys up to date.
+
+    Exit 1 if a backup still holds the key of a shredded patient.
+    """
+    site = _site()
+    with progress(enabled=not as_json) as report:
+        done = run_rekey(site, to=folder, progress=report)
+    if as_json:
+        print_json(
+            {
+                "rekeyed": dict(done.forgotten),
+                "failed": dict(done.failed),
+                "outstanding": [{"backup": o.backup, "destination": o.destination} for o in done.outstanding],
+            }
+        )
+    else:
+        for name, count in done.forgotten.items():
+            out.print(f"{name}: {count} shredded patients taken out", markup=False)
+        for name, code in done.failed.items():
+            out.print(f"{name}: not done ({code})", markup=False)
+        _print_outstanding(history(site.records.audit))
+    ctx.exit(1 if done.outstanding or done.failed else 0)
+
+
+@backup.command("write-off")
+@click.argument("destination")
+@click.option("--reason", type=click.Choice(WRITE_OFF), required=True, help="What became of the disk.")
+@home_option
+def write_off_command(*, destination: str, reason: str) -> None:
+    """Note that the disk DESTINATION (as `list` names it) and all backups on it are no more."""
+    for name in write_off(_site(), destination, reason=reason):
+        out.print(f"written off: {name}", markup=False)
+
+
 @backup.command("list")
 @home_option
 @json_option
@@ -108,7 +150,7 @@ def list_command(*, as_json: bool) -> None:
     """List the backups that the log knows, which of them can be reached, and what is outstanding."""
     site = _site()
     known = history(site.records.audit)
-    there = {folder.name: folder for place in at_hand(site) for folder in place.backups()}
+    there = {folder.name: folder for place in at_hand(site.config) for folder in place.backups()}
     running = state_of(site.config)
     if as_json:
         print_json(_listed(site, known, there, running))
@@ -257,13 +299,13 @@ def _print_outstanding(known: History) -> None:
         noun = "patient" if item.patients == 1 else "patients"
         out.print(
             f"still holds the key of {item.patients} shredded {noun}: {item.backup} (destination "
-            f"{item.destination[:8]}); see docs/backup.md",
+            f"{item.destination[:8]}); plug its disk in and run `clinic backup rekey --to DIR`",
             markup=False,
         )
 
 
 def _listed(site: Site, known: History, there: dict[str, Path], running: dict[str, Any] | None) -> dict[str, Any]:
-    folders = site.destinations()
+    folders = known_destinations(site.config)
     return {
         "backups": [
             {

@@ -12,6 +12,8 @@ from pathlib import Path
 import click
 
 from clinic.app import create_app, create_sealed_app
+from clinic.backup.schedule import Schedule
+from clinic.backup.site import Site
 from clinic.cli.common import home_option, home_path, load_config, out, unlock_here
 from clinic.config import Config
 from clinic.crypto.keys import Keyring
@@ -122,7 +124,8 @@ def worker(*, key_fd: int | None, parent: int | None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     keyring = _key(config, key_fd)
     records = open_records(config, keyring)
-    run_worker(config, build_consultation(config, records), records)
+    upkeep = Schedule(Site(config, keyring, records))
+    run_worker(config, build_consultation(config, records), records, upkeep=upkeep)
 
 
 @click.command("model-server")

@@ -18,7 +18,7 @@ from dbos import DBOSClient, EnqueueOptions, WorkflowStatus
 
 from clinic.config import Config
 from clinic.domain import Actor, EncounterId
-from clinic.jobs.store import QUEUE, WORKFLOW, job_store_errors, open_client
+from clinic.jobs.store import QUEUE, UPKEEP_QUEUE, UPKEEP_WORKFLOW, WORKFLOW, job_store_errors, open_client
 
 _WAITING = ("ENQUEUED", "DELAYED")
 _BEGUN = "PENDING"
@@ -52,6 +52,31 @@ class JobQueue:
             options = EnqueueOptions(queue_name=QUEUE, workflow_name=WORKFLOW, workflow_id=job_id)
             self._client.enqueue(options, encounter_id, actor.user_id, actor.role.value)
         return job_id
+
+    def enqueue_upkeep(self, task: str, *, actor: Actor) -> str:
+        """Add a task of upkeep and return its job's id; one that waits or runs is returned, not doubled.
+
+        Raises:
+            JobError: `worker_unavailable` if the job store cannot be read or written.
+        """
+        with job_store_errors():
+            attempts = self._upkeep(task)
+            for attempt in attempts:
+                if attempt.status in (*_WAITING, _BEGUN):
+                    return attempt.workflow_id
+            job_id = f"{UPKEEP_WORKFLOW}:{task}:{max(map(_number, attempts), default=0) + 1}"
+            options = EnqueueOptions(queue_name=UPKEEP_QUEUE, workflow_name=UPKEEP_WORKFLOW, workflow_id=job_id)
+            self._client.enqueue(options, task, actor.user_id, actor.role.value)
+        return job_id
+
+    def pending_upkeep(self, task: str) -> bool:
+        """Whether a task of upkeep waits or runs.
+
+        Raises:
+            JobError: `worker_unavailable` if the job store cannot be read.
+        """
+        with job_store_errors():
+            return any(attempt.status in (*_WAITING, _BEGUN) for attempt in self._upkeep(task))
 
     def has_live_job(self, encounter_id: EncounterId) -> bool:
         """Whether a job for this encounter waits or runs.
@@ -89,6 +114,10 @@ class JobQueue:
         with job_store_errors():
             newest = max(self._attempts(encounter_id), key=_number, default=None)
         return newest is not None and newest.status == _GIVEN_UP
+
+    def _upkeep(self, task: str) -> list[WorkflowStatus]:
+        prefix = f"{UPKEEP_WORKFLOW}:{task}:"
+        return self._client.list_workflows(workflow_id_prefix=prefix, load_input=False, load_output=False)
 
     def _attempts(self, encounter_id: EncounterId) -> list[WorkflowStatus]:
         return self._client.list_workflows(workflow_id_prefix=f"{encounter_id}:", load_input=False, load_output=False)

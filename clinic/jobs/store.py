@@ -25,6 +25,8 @@ from clinic.errors import JobError
 
 QUEUE: Final = "encounters"
 WORKFLOW: Final = "draft_encounter"
+UPKEEP_QUEUE: Final = "upkeep"
+UPKEEP_WORKFLOW: Final = "upkeep"
 _APPLICATION: Final = "clinic"
 _APPLICATION_VERSION: Final = "clinic-jobs-1"
 

@@ -4,7 +4,8 @@ Rules kept here:
 
 * One worker for each data folder: it holds `run/worker.lock` (flock, gone with the process) from before its first look
   at the job store until its end.  A second one would take up the first one's running jobs.
-* One job at a time: speech recognition and generation already use the machine's cores.
+* One job at a time: speech recognition and generation already use the machine's cores.  Backups and drills have a queue
+  of their own, one at a time as well, so that a long one keeps nobody's draft waiting.
 * Every encounter that says it is queued or running has a job; one that lost it (a crash between the two databases, a
   full disk that kept a job from saying how it ended) gets a new one, at start and every few seconds.  A job that had
   begun is taken up again by DBOS at its first unfinished step.
@@ -29,17 +30,21 @@ from clinic.config import Config
 from clinic.domain import OPERATOR, Actor, EncounterId, EncounterState, Role, UserId
 from clinic.errors import ClinicError, JobError, StorageError
 from clinic.jobs.queue import JobQueue
-from clinic.jobs.store import QUEUE, job_store_errors, worker_config
+from clinic.jobs.store import QUEUE, UPKEEP_QUEUE, job_store_errors, worker_config
+from clinic.jobs.upkeep import Upkeep, look_after, register_upkeep
 from clinic.jobs.workflows import Flow, Running, register
 from clinic.records.encounters import Encounter
 from clinic.records.records import Records
 
 _POLL_S: Final = 0.25
 _SWEEP_S: Final = 5.0
+_UPKEEP_POLL_S: Final = 1.0
 _log = logging.getLogger(__name__)
 
 
-def run_worker(config: Config, flow: Flow, records: Records, *, sweep_s: float = _SWEEP_S) -> None:
+def run_worker(
+    config: Config, flow: Flow, records: Records, *, upkeep: Upkeep | None = None, sweep_s: float = _SWEEP_S
+) -> None:
     """Run jobs until SIGTERM or SIGINT.
 
     Raises:
@@ -54,13 +59,19 @@ def run_worker(config: Config, flow: Flow, records: Records, *, sweep_s: float =
         with job_store_errors():
             DBOS(config=worker_config(config))
             register(flow, running)
+            if upkeep is not None:
+                register_upkeep(upkeep)
             DBOS.launch()
             DBOS.register_queue(QUEUE, worker_concurrency=1, polling_interval_sec=_POLL_S)
+            if upkeep is not None:
+                DBOS.register_queue(UPKEEP_QUEUE, worker_concurrency=1, polling_interval_sec=_UPKEEP_POLL_S)
         sweep = Sweep(records, queue, running)
         sweep.first()
         _log.info("worker ready")
         while not stop.wait(sweep_s):
             sweep.again()
+            if upkeep is not None:
+                look_after(upkeep, queue)
         DBOS.destroy(workflow_completion_timeout_sec=0)
 
 

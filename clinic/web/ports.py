@@ -30,6 +30,16 @@ class Jobs(Protocol):
             JobError: when no worker can take it.
         """
 
+    def enqueue_upkeep(self, task: str, *, actor: Actor) -> object:
+        """Start a backup or a drill; one that waits or runs is not doubled.
+
+        Raises:
+            JobError: when no worker can take it.
+        """
+
+    def pending_upkeep(self, task: str) -> bool:
+        """Whether a backup or a drill waits or runs."""
+
 
 class Services(Protocol):
     """The wired system (`clinic.services.Services`)."""

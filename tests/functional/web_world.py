@@ -61,6 +61,7 @@ class RecordingJobs:
 
     queued: list[EncounterId] = field(default_factory=list)
     broken: bool = False
+    tasks: list[str] = field(default_factory=list)
 
     def enqueue(self, encounter_id: EncounterId, *, actor: Actor) -> str:
         """Remember the encounter."""
@@ -69,6 +70,18 @@ class RecordingJobs:
             raise JobError("no worker", code="worker_unavailable")
         self.queued.append(encounter_id)
         return f"{encounter_id}:1"
+
+    def enqueue_upkeep(self, task: str, *, actor: Actor) -> str:
+        """Remember the task."""
+        assert actor.role is Role.ADMINISTRATOR
+        if self.broken:
+            raise JobError("no worker", code="worker_unavailable")
+        self.tasks.append(task)
+        return f"upkeep:{task}:1"
+
+    def pending_upkeep(self, task: str) -> bool:
+        """Say whether the task was put in."""
+        return task in self.tasks
 
 
 @dataclass

@@ -1,0 +1,65 @@
+"""What the worker does beside drafting: backups and drills, as jobs of a queue of their own.
+
+Rules kept here:
+
+* Only the task's name and who asked for it go in; the result is `ok` or an error code.
+* A task waits or runs once at a time; asking again while it waits or runs adds nothing.
+* What is due by itself is put into the same queue as what somebody asked for: there is one way by which it happens.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from dbos import DBOS
+
+from clinic.domain import OPERATOR, Actor, Role, UserId
+from clinic.errors import ClinicError
+from clinic.jobs.queue import JobQueue
+from clinic.jobs.store import UPKEEP_WORKFLOW
+
+FAILED: Final = "job_failed"
+_log = logging.getLogger(__name__)
+
+
+class Upkeep(Protocol):
+    """What the worker needs of `clinic.backup.schedule.Schedule`."""
+
+    def due(self) -> Sequence[str]:
+        """Return the tasks that are due now."""
+
+    def run(self, task: str, actor: Actor) -> str:
+        """Do a task; return `ok` or an error code."""
+
+
+def register_upkeep(upkeep: Upkeep) -> None:
+    """Register the workflow with DBOS.  Call once, before `DBOS.launch()`."""
+
+    @DBOS.step(name="upkeep_task")
+    def step(task: str, user_id: str, role: str) -> str:
+        return _attempt(upkeep, task, Actor(user_id=UserId(user_id), role=Role(role)))
+
+    @DBOS.workflow(name=UPKEEP_WORKFLOW, max_recovery_attempts=5)
+    def upkeep_workflow(task: str, user_id: str, role: str) -> str:
+        return step(task, user_id, role)
+
+    del upkeep_workflow  # DBOS keeps it by name
+
+
+def look_after(upkeep: Upkeep, queue: JobQueue) -> None:
+    """Put what is due into the queue; what cannot be read or written now is tried the next time."""
+    try:
+        for task in upkeep.due():
+            queue.enqueue_upkeep(task, actor=OPERATOR)
+    except ClinicError as error:
+        _log.error("backups could not be looked after: %s", error.code)
+
+
+def _attempt(upkeep: Upkeep, task: str, actor: Actor) -> str:
+    try:
+        return upkeep.run(task, actor)
+    except Exception as error:  # noqa: BLE001 - the worker must survive any job; only the type is logged
+        _log.error("upkeep failed: %s", type(error).__name__)
+        return FAILED
