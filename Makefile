@@ -34,7 +34,7 @@ tools: ## Debian's chromium and age, for the tests
 	@bash tests/install_tools
 
 test: setup tools ## all tests, real models and a real browser included
-	@$(BIN)/python -m pytest -q $(PYTEST_OPTIONS)
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile $(PYTEST_OPTIONS)
 
 check: setup ## style, types, policies, migrations
 	@$(BIN)/ruff check .
