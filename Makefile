@@ -33,8 +33,10 @@ serve: setup ## the web form over HTTPS, on the demonstration data folder
 tools: ## Debian's chromium and age, for the tests
 	@bash tests/install_tools
 
+# The folder of the tests has a short name: a socket's path may be 107 bytes long.
 test: setup tools ## all tests, real models and a real browser included
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile $(PYTEST_OPTIONS)
+	@scratch=$$(mktemp -d -t XXXXXX) && trap 'rm -rf "$$scratch"' EXIT \
+		&& $(BIN)/python -m pytest -q -n 2 --dist loadfile --basetemp="$$scratch/t" $(PYTEST_OPTIONS)
 
 check: setup ## style, types, policies, migrations
 	@$(BIN)/ruff check .

@@ -411,7 +411,11 @@ def test_what_is_no_export_is_refused(out: Path, content: bytes) -> None:
     assert caught.value.code == "export_damaged"
 
 
-@pytest.mark.parametrize("identity", ["", "# only a comment\n", "AGE-SECRET-KEY-1NOPE", f"{KEY}\nrubbish"])
+@pytest.mark.parametrize(
+    "identity",
+    ["", "# only a comment\n", "AGE-SECRET-KEY-1NOPE", f"{KEY}\nrubbish"],
+    ids=["empty", "comment", "malformed", "key-and-rubbish"],
+)
 def test_what_is_no_identity_is_refused(filled: Store, out: Path, identity: str) -> None:
     """The reader learns that the key file is none, without seeing the key."""
     _export(filled.log(), out)
