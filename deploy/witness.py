@@ -27,6 +27,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 MAX_BYTES = 64 * 1024
+HASH_BYTES = 32
+NOTE_LINES = 4  # origin, size, root, and nothing behind the last newline
 KEPT = re.compile(r"([1-9][0-9]*)-([0-9a-f]{64})\.checkpoint")
 
 
@@ -51,15 +53,20 @@ def open_note(note: str, vkey: str) -> tuple[int, bytes]:
     key_id, _, encoded = rest.partition("+")
     material = decode(encoded)
     expected = hashlib.sha256(name.encode() + b"\n" + material).hexdigest()[:8]
-    if not name or len(material) != 33 or material[0] != 1 or key_id != expected:
+    if not name or len(material) != 1 + HASH_BYTES or material[0] != 1 or key_id != expected:
         raise Refused("the key is not an Ed25519 verifier key")
     text, blank, tail = note.rpartition("\n\n")
     lines = (text + "\n").split("\n")
-    if not blank or not tail.endswith("\n") or len(lines) != 4 or not re.fullmatch(r"0|[1-9][0-9]{0,18}", lines[1]):
+    if (
+        not blank
+        or not tail.endswith("\n")
+        or len(lines) != NOTE_LINES
+        or not re.fullmatch(r"0|[1-9][0-9]{0,18}", lines[1])
+    ):
         raise Refused("not a signed checkpoint")
     public = Ed25519PublicKey.from_public_bytes(material[1:])
     for line in tail.removesuffix("\n").split("\n"):
-        mark, signer, signature = (line.split(" ") + ["", ""])[:3]
+        mark, signer, signature = [*line.split(" "), "", ""][:3]
         if (mark, signer) != ("\N{EM DASH}", name) or decode(signature)[:4].hex() != key_id:
             continue
         try:
@@ -67,7 +74,7 @@ def open_note(note: str, vkey: str) -> tuple[int, bytes]:
         except InvalidSignature:
             raise Refused("the signature does not hold") from None
         root = decode(lines[2])
-        if lines[0] != name or len(root) != 32:
+        if lines[0] != name or len(root) != HASH_BYTES:
             raise Refused("the checkpoint is about another log")
         return int(lines[1]), root
     raise Refused("the checkpoint is not signed by this key")
@@ -81,7 +88,7 @@ def node(left: bytes, right: bytes) -> bytes:
 def has_grown(old: int, old_root: bytes, new: int, new_root: bytes, proof: list[bytes]) -> bool:
     """Verify a consistency proof (RFC 9162, section 2.1.4.2) between two different sizes."""
     path = [old_root, *proof] if old & (old - 1) == 0 else list(proof)
-    if not 0 < old < new or not path or any(len(each) != 32 for each in path):
+    if not 0 < old < new or not path or any(len(each) != HASH_BYTES for each in path):
         return False
     first, last = old - 1, new - 1
     while first & 1:
@@ -139,8 +146,19 @@ def compare(kept: tuple[int, bytes, str] | None, size: int, root: bytes, head: s
         raise Refused(f"FORK: the log no longer begins with the {old} entries seen before")
 
 
-def see(folder: Path, text: str, vkey: str | None) -> str:
+def last(folder: Path) -> str:
+    """Return the newest checkpoint."""
+    kept = newest(folder)
+    if kept is None:
+        raise ValueError("nothing is kept there")
+    return kept[2]
+
+
+def see(folder: Path, data: bytes, vkey: str | None) -> str:
     """Compare what is at hand with what was kept, and keep it."""
+    if len(data) > MAX_BYTES:
+        raise Refused("far too long for a checkpoint")
+    text = data.decode("utf-8")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     pinned = folder / "vkey"
     known = pinned.read_text(encoding="utf-8").strip() if pinned.exists() else None
@@ -177,15 +195,10 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         if given.command == "last":
-            kept = newest(given.folder)
-            if kept is None:
-                raise ValueError("nothing is kept there")
-            sys.stdout.write(kept[2])
-            return 0
-        data = sys.stdin.buffer.read(MAX_BYTES + 1) if given.file == "-" else Path(given.file).read_bytes()
-        if len(data) > MAX_BYTES:
-            raise Refused("far too long for a checkpoint")
-        print(see(given.folder, data.decode("utf-8"), given.vkey))
+            sys.stdout.write(last(given.folder))
+        else:
+            data = sys.stdin.buffer.read(MAX_BYTES + 1) if given.file == "-" else Path(given.file).read_bytes()
+            print(see(given.folder, data, given.vkey))
     except Refused as error:
         print(f"REFUSED: {error}", file=sys.stderr)
         return 1

@@ -41,7 +41,7 @@ def note_in(text: str) -> str:
 def rolled_back(seen: int, size: int) -> AuditError:
     """Return the error for a log that is shorter than it is known to have been."""
     return AuditError(
-        f"the audit log ends after entry {size}, but it was seen with {seen}: an older copy was put back, or it was cut",
+        f"the audit log ends after entry {size}, but it was seen with {seen}: it was cut, or an older copy put back",
         code="audit_rolled_back",
         hint="keep everything as it is and call the auditor; a wanted restore goes through `clinic backup restore`",
     )

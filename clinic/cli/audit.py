@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,9 @@ def audit() -> None:
 def verify(ctx: click.Context, *, checkpoint_file: Path | None, as_json: bool) -> None:
     """Re-derive every hash of the log.  Exit 1 if anything was changed, removed, reordered or cut off.
 
-    Every checkpoint that witnesses gave back is compared, too.  This verifies the log itself; `clinic doctor` compares the records with it.
+    Every checkpoint that witnesses gave back is compared, too.
+
+    This verifies the log itself; `clinic doctor` compares the records with it.
     """
     config, _, records = open_here()
     checkpoint = None if checkpoint_file is None else _read_checkpoint(checkpoint_file, records.audit.vkey)
@@ -73,7 +76,7 @@ def witness() -> None:
 @click.option("--name", default="witness", show_default=True, help="Which device: small letters, digits, hyphens.")
 @home_option
 def witness_add(*, file: Path, name: str) -> None:
-    """Keep the checkpoint in FILE.  One that the log does not fit is kept, too, and refuses every start from then on."""
+    """Keep the checkpoint in FILE.  One that the log does not fit is kept, too, and then nothing starts."""
     config, _, records = open_here()
     kept = add(config.home, records.audit, name=name, text=read_text(file))
     out.print(f"kept: `{kept.name}` saw {kept.checkpoint.size} entries, and the log agrees", markup=False)
@@ -195,10 +198,8 @@ def entry_document(entry: Entry) -> dict[str, Any]:
 def _read_checkpoint(path: Path, vkey: str) -> str:
     """Read a checkpoint file; one that is none is a mistake of whoever named it, not a finding about the log."""
     note = note_in(read_text(path))
-    try:
+    with suppress(AuditError):  # rightly formed, not rightly signed: verification says so
         open_given(note, vkey=vkey)
-    except AuditError:
-        pass  # rightly formed, not rightly signed: verification says so
     return note
 
 
