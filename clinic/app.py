@@ -36,6 +36,7 @@ from clinic.web import (
     recordings,
     security,
     sessions,
+    shredding,
 )
 from clinic.web.converters import PartId, RecordId
 from clinic.web.ports import Services
@@ -51,6 +52,7 @@ _BLUEPRINTS = (
     audit.blueprint,
     admin.blueprint,
     backups.blueprint,
+    shredding.blueprint,
     health.blueprint,
 )
 

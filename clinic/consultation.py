@@ -19,9 +19,10 @@ Every step may be repeated: it first looks for its own result.  So a job that wa
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from clinic.asking import Asking
 from clinic.audit.events import (
@@ -83,6 +84,8 @@ _ACTIONS = {
     EncounterKind.DICTATION: Action.SUMMARISE_DICTATION,
 }
 
+_LOOK_EVERY_S: Final = 1.0
+
 Progress = Callable[[Stage, float], None]
 """Called with a stage and how much of it is done, 0 to 1."""
 
@@ -117,6 +120,7 @@ class Consultation:
         self._max_audio_s = max_audio_s
         self._progress = progress or (lambda _stage, _done: None)
         self._gate = ReleaseGate(records.audit)
+        self._looked = 0.0
 
     # --- step 2 -------------------------------------------------------------------------------------
 
@@ -167,7 +171,7 @@ class Consultation:
             audio = decode(tx.recordings.chunks(recording.id), max_duration_s=self._max_audio_s)
             language = tx.encounters.get(encounter_id).language
         transcript = self._transcriber().transcribe(
-            audio.samples, language=language, progress=lambda done: self._progress(Stage.TRANSCRIBE, done)
+            audio.samples, language=language, progress=lambda done: self._report(encounter_id, Stage.TRANSCRIBE, done)
         )
         return transcript.model_copy(update={"truncated": audio.truncated})
 
@@ -282,7 +286,7 @@ class Consultation:
         generation, seq = released.generation, released.authorized.seq
         try:
             completion = generator.generate(
-                released, progress=lambda done, total: self._progress(Stage.GENERATE, done / max(total, 1))
+                released, progress=lambda done, total: self._report(encounter_id, Stage.GENERATE, done / max(total, 1))
             )
             _obligations(released.authorized).check_answer(completion)
             with self._records.read() as tx:
@@ -379,6 +383,15 @@ class Consultation:
             stored = tx.notes.get(encounter_id)
         assert stored is not None  # noqa: S101 - step 8 has just stored it
         return stored.note
+
+    def _report(self, encounter_id: EncounterId, stage: Stage, done: float) -> None:
+        """Say how far a long step is, and end it if the patient's record was destroyed meanwhile."""
+        now = time.monotonic()
+        if now - self._looked >= _LOOK_EVERY_S:
+            self._looked = now
+            with self._records.read() as tx:
+                tx.encounters.require_living(encounter_id)
+        self._progress(stage, done)
 
     def _enter(self, encounter_id: EncounterId, stage: Stage) -> None:
         with self._records.write() as tx:

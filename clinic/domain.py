@@ -135,6 +135,18 @@ class Transcript(_Value):
         return sum(len(s.text.split()) for s in self.segments)
 
 
+class ShredReason(StrEnum):
+    """Why a patient's record is destroyed: a code for the audit log, which has no room for more."""
+
+    RETENTION_EXPIRED = "retention_expired"
+    PATIENT_REQUEST = "patient_request"
+    LEGAL_ORDER = "legal_order"
+    CONSENT_WITHDRAWN = "consent_withdrawn"
+    CREATED_IN_ERROR = "created_in_error"
+    BEFORE_RESTORE = "before_restore"
+    """Shredded before, and the restored backup is older than that: nobody chooses it, `clinic backup restore` does."""
+
+
 # --- notes ----------------------------------------------------------------------------------------
 
 

@@ -81,6 +81,10 @@ FAILURES: Final[dict[str, tuple[str, str]]] = {
     ),
     "policy_inactive": ("no policy set is active, so nothing is decided", "tell the administrator"),
     "output_forbidden": ("the model's answer held something that a note must not hold", _TRY_AGAIN),
+    "patient_shredded": (
+        "the patient's record was destroyed while the job ran",
+        "nothing can bring it back; the audit log says when and by whom",
+    ),
     "worker_unavailable": ("the job could not be started", _TRY_AGAIN),
 }
 

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from clinic.audit.events import AuditEvent, AuditOpened, KeySealed, KeyUnlocked, SharesRenewed
-from clinic.audit.witness import require_current
 from clinic.config import Config, KeySource
 from clinic.crypto.durable import create_private, exclusive
 from clinic.crypto.envelope import FieldContext, open_sealed, seal
@@ -42,7 +42,7 @@ from clinic.crypto.local_ca import (
 )
 from clinic.crypto.sources import create_insecure_key_file, load_credential, read_insecure_key_file
 from clinic.domain import OPERATOR
-from clinic.errors import ConfigError, SealedError
+from clinic.errors import ConfigError, SealedError, StorageError
 from clinic.jobs.store import create_store
 from clinic.records.engine import open_engine, read_transaction
 from clinic.records.migrate import check_current, upgrade
@@ -125,18 +125,18 @@ def open_records(config: Config, keyring: Keyring) -> Records:
     """Open the database of an unlocked data folder, refusing one whose schema is not this program's."""
     engine = open_engine(config.database)
     check_current(engine, config.migrations_dir)
-    return Records(engine, keyring=keyring)
+    records = Records(engine, keyring=keyring)
+    with suppress(StorageError):  # a shred that a crash cut off; what is in the way now is gone at the next start
+        records.finish_shredding()
+    return records
 
 
 def record_unlock(config: Config, keyring: Keyring, *, source: KeySource | None = None) -> None:
     """Note in the audit log that the data folder was unlocked, and how: `source`, or else the configured one.
 
     The database is closed again, so that the caller may fork.
-
-    Raises:
-        AuditError: `audit_rolled_back`, `audit_forked` where a witness saw a longer log, or another; not unlocked then.
     """
-    _record(config, keyring, KeyUnlocked(slot_kind=(source or config.key_source).value), current=True)
+    _record(config, keyring, KeyUnlocked(slot_kind=(source or config.key_source).value))
 
 
 def record_sealing(config: Config, keyring: Keyring) -> None:
@@ -208,14 +208,14 @@ def rotate_keys(config: Config, *, passphrase: str | None = None, progress: Prog
     return rotate(config, _secret(config, passphrase), progress=progress)
 
 
-def _record(config: Config, keyring: Keyring, event: AuditEvent, *, current: bool = False) -> None:
+def _record(config: Config, keyring: Keyring, event: AuditEvent) -> None:
     engine = open_engine(config.database)
     try:
         check_current(engine, config.migrations_dir)
-        audit = Records(engine, keyring=keyring).audit
-        if current:
-            require_current(config.home, audit)
-        audit.append(event, actor=OPERATOR)
+        records = Records(engine, keyring=keyring)
+        records.audit.append(event, actor=OPERATOR)
+        with suppress(StorageError):
+            records.finish_shredding()
     finally:
         engine.dispose()
 

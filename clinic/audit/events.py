@@ -593,6 +593,28 @@ class BackupRestored(AuditEvent):
     reason: Code
 
 
+# --- shredding --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PatientShredded(AuditEvent):
+    """A patient's key, data and audio were destroyed for good, with everything of so many encounters."""
+
+    name: ClassVar[str] = "patient.shredded"
+    patient: Pseudonym
+    reason: Code
+    encounters: Count
+    recordings: Count
+
+
+@dataclass(frozen=True, slots=True)
+class ShreddingFinished(AuditEvent):
+    """Nothing is left of the keys of so many shredded patients in the files of the data folder."""
+
+    name: ClassVar[str] = "shredding.finished"
+    patients: Count
+
+
 _EVENTS: Final[tuple[type[AuditEvent], ...]] = (
     AuditOpened,
     KeyUnlocked,
@@ -640,6 +662,8 @@ _EVENTS: Final[tuple[type[AuditEvent], ...]] = (
     BackupDrilled,
     BackupRestored,
     PolicySetActivated,
+    PatientShredded,
+    ShreddingFinished,
 )
 
 REGISTRY: Final[dict[str, type[AuditEvent]]] = {event.name: event for event in _EVENTS}

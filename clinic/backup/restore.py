@@ -25,7 +25,6 @@ from typing import Final
 from clinic.audit.checkpoint import open_checkpoint
 from clinic.audit.events import BackupRestored
 from clinic.backup.create import SMALL_FILES
-from clinic.backup.forgotten import excuse
 from clinic.backup.keys import BackupKeys, pseudonyms
 from clinic.backup.manifest import DATA, KEYS
 from clinic.backup.medium import read_small
@@ -38,7 +37,7 @@ from clinic.backup.swap import exchange, nobody_home, only_here, sync_tree, sync
 from clinic.config import Config, KeySource
 from clinic.crypto.durable import create_private, exclusive
 from clinic.crypto.keys import Keyring, UnlockSecret, unlock
-from clinic.domain import OPERATOR, Clock, utc_now
+from clinic.domain import OPERATOR, Clock, ShredReason, utc_now
 from clinic.errors import BackupError, ClinicError, ConfigError, InputError
 from clinic.home import renew_certificate
 from clinic.jobs.store import create_store
@@ -131,7 +130,8 @@ def _build(
         _keep_beside(wish.home, building)
     config = Config.load(building)
     notes = (*wish.checkpoints, *_notes(wish, keyring))
-    witnessed, findings = _awaken(config, keyring, opened, notes=notes, wish=wish, clock=clock)
+    woken = _Woken(opened, tuple(built.without_key), notes)
+    witnessed, findings = _awaken(config, keyring, woken, wish=wish, clock=clock)
     create_store(config)
     renew_certificate(config, keyring)
     if wish.in_place and os.geteuid() == 0:
@@ -145,7 +145,7 @@ def _build(
         witnessed=witnessed,
         patients=opened.manifest.patients,
         forgotten=len(built.without_key),
-        findings=excuse(findings, config.database, built.without_key, pseudonyms(keyring)),
+        findings=findings,
         kept_aside=None,
     )
 
@@ -164,16 +164,20 @@ def _rebuild(opened: Opened, building: Path, keyring: Keyring, progress: Progres
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Woken:
+    """What a database is that was rebuilt: of which backup, without whose keys, and what is known of its log."""
+
+    opened: Opened
+    without_key: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
 def _awaken(
-    config: Config,
-    keyring: Keyring,
-    opened: Opened,
-    *,
-    notes: Sequence[str],
-    wish: Wish,
-    clock: Clock,
+    config: Config, keyring: Keyring, woken: _Woken, *, wish: Wish, clock: Clock
 ) -> tuple[int, tuple[Finding, ...]]:
-    """Bring the database up to date, verify it, and make its first entries."""
+    """Bring the database up to date, verify it, make its first entries, and shred again who was shredded."""
+    opened = woken.opened
     engine = open_engine(config.database)
     try:
         copy = upgrade(engine, config.migrations_dir)
@@ -181,7 +185,7 @@ def _awaken(
             copy.unlink()
         records = Records(engine, keyring=keyring, clock=clock)
         verify_inside(records, opened.manifest)
-        witnessed = _require_current(records, opened, notes, wish)
+        witnessed = _require_current(records, opened, woken.notes, wish)
         lost = witnessed > opened.manifest.entries
         event = BackupRestored(
             backup=opened.manifest.backup,
@@ -191,6 +195,10 @@ def _awaken(
         )
         records.audit.append(event, actor=OPERATOR)
         records.audit.append(found_event(opened.manifest), actor=OPERATOR)
+        for patient in woken.without_key:
+            with records.write() as tx:
+                tx.shredding.shred(patient, reason=ShredReason.BEFORE_RESTORE, actor=OPERATOR)
+        records.finish_shredding()
         return witnessed, records.sweep()
     finally:
         engine.dispose()

@@ -20,6 +20,7 @@ from typing import Final
 from clinic.backup.create import create
 from clinic.backup.drill import drill
 from clinic.backup.history import History, Outstanding, history
+from clinic.backup.rekey import rekey
 from clinic.backup.site import Site
 from clinic.config import Config
 from clinic.domain import Actor
@@ -34,6 +35,7 @@ class Task(StrEnum):
 
     CREATE = "create"
     DRILL = "drill"
+    REKEY = "rekey"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,8 @@ class Schedule:
         try:
             if Task(task) is Task.CREATE:
                 create(self._site, actor=actor)
+            elif Task(task) is Task.REKEY:
+                rekey(self._site, actor=actor)
             else:
                 drill(self._site, actor=actor)
         except ClinicError as error:

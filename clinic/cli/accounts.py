@@ -8,6 +8,7 @@ from datetime import datetime
 import click
 
 from clinic.cli.common import home_option, json_option, open_here, out, print_json
+from clinic.cli.shred import shred
 from clinic.domain import OPERATOR, Role
 from clinic.errors import InputError, RecordError
 from clinic.records.patients import Patient, PatientData
@@ -109,6 +110,9 @@ def reset(username: str) -> None:
 @click.group()
 def patient() -> None:
     """Patients of this clinic."""
+
+
+patient.add_command(shred)
 
 
 @patient.command("add")

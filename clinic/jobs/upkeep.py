@@ -4,6 +4,7 @@ Rules kept here:
 
 * Only the task's name and who asked for it go in; the result is `ok` or an error code.
 * A task waits or runs once at a time; asking again while it waits or runs adds nothing.
+* A shred that a crash or a reader cut off is finished here, too: first in the data folder, then in the backups.
 * What is due by itself is put into the same queue as what somebody asked for: there is one way by which it happens.
 """
 
@@ -19,8 +20,11 @@ from clinic.domain import OPERATOR, Actor, Role, UserId
 from clinic.errors import ClinicError
 from clinic.jobs.queue import JobQueue
 from clinic.jobs.store import UPKEEP_WORKFLOW
+from clinic.records.records import Records
 
 FAILED: Final = "job_failed"
+REKEY: Final = "rekey"
+"""The task that takes shredded patients out of the backups."""
 _log = logging.getLogger(__name__)
 
 
@@ -55,6 +59,15 @@ def look_after(upkeep: Upkeep, queue: JobQueue) -> None:
             queue.enqueue_upkeep(task, actor=OPERATOR)
     except ClinicError as error:
         _log.error("backups could not be looked after: %s", error.code)
+
+
+def finish_shredding(records: Records, queue: JobQueue) -> None:
+    """Take out of the files what is left of the keys of shredded patients, then have the backups re-keyed."""
+    try:
+        if records.finish_shredding():
+            queue.enqueue_upkeep(REKEY, actor=OPERATOR)
+    except ClinicError as error:  # a reader in the way, a full disk: the next look does it
+        _log.error("a shred could not be finished: %s", error.code)
 
 
 def _attempt(upkeep: Upkeep, task: str, actor: Actor) -> str:

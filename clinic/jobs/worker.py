@@ -31,7 +31,7 @@ from clinic.domain import OPERATOR, Actor, EncounterId, EncounterState, Role, Us
 from clinic.errors import ClinicError, JobError, StorageError
 from clinic.jobs.queue import JobQueue
 from clinic.jobs.store import QUEUE, UPKEEP_QUEUE, job_store_errors, worker_config
-from clinic.jobs.upkeep import Upkeep, look_after, register_upkeep
+from clinic.jobs.upkeep import Upkeep, finish_shredding, look_after, register_upkeep
 from clinic.jobs.workflows import Flow, Running, register
 from clinic.records.encounters import Encounter
 from clinic.records.records import Records
@@ -70,6 +70,7 @@ def run_worker(
         _log.info("worker ready")
         while not stop.wait(sweep_s):
             sweep.again()
+            finish_shredding(records, queue)
             if upkeep is not None:
                 look_after(upkeep, queue)
         DBOS.destroy(workflow_completion_timeout_sec=0)

@@ -34,6 +34,7 @@ from clinic.records.work import UnitOfWork
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
 _CODE: Final = re.compile(r"[A-Za-z0-9_.:,-]{1,1024}", re.ASCII)
+_UNDER_WAY: Final = frozenset({EncounterState.QUEUED, EncounterState.RUNNING})
 _KEEPS_STAGE: Final = frozenset({EncounterState.RUNNING, EncounterState.DENIED, EncounterState.FAILED})
 
 
@@ -70,7 +71,7 @@ class Encounters:
             RecordError: `record_unknown` if there is no such patient.
             InputError: template or language is not a name.
         """
-        self._work.require(PatientRow, patient_id, what="patient")
+        self._work.require_living(patient_id)
         now = self._work.now()
         row = EncounterRow(
             id=new_id(),
@@ -103,6 +104,10 @@ class Encounters:
         """Return the newest encounters, of one clinician if named."""
         conditions = [] if clinician_id is None else [EncounterRow.clinician_id == clinician_id]
         return self._find(_newest(*conditions).limit(limit))
+
+    def require_living(self, encounter_id: str) -> None:
+        """Raise `patient_shredded` if the record of the encounter's patient was destroyed."""
+        self._work.require_living(self._require(encounter_id).patient_id)
 
     def unfinished(self) -> tuple[Encounter, ...]:
         """Return the encounters that a job has still to finish, oldest first."""
@@ -138,9 +143,12 @@ class Encounters:
         A new state clears the error code unless one is given, and the stage where it has no meaning.
 
         Raises:
-            RecordError: `note_locked` if the note is signed.
+            RecordError: `note_locked` if the note is signed; `patient_shredded` if work would begin or go on for a
+                patient whose record was destroyed.
         """
         row = self._require(encounter_id)
+        if state in _UNDER_WAY:
+            self._work.require_living(row.patient_id)
         if row.state == EncounterState.SIGNED.value and state is not EncounterState.SIGNED:
             raise RecordError("this encounter is signed", code="note_locked", hint="add an addendum instead")
         if state is not None:

@@ -157,6 +157,7 @@ class Generations:
 
     def _finish(self, generation_id: str, state: GenerationState) -> GenerationRow:
         row = self._work.require(GenerationRow, generation_id, what="generation")
+        self._work.require_living(row.patient_id)
         if row.state != GenerationState.BEGUN.value:
             raise _ended("this generation has ended already")
         row.state = state.value

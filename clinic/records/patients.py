@@ -116,8 +116,10 @@ class Patients:
         """Replace a patient's data.
 
         Raises:
-            RecordError: `record_unknown`, or `record_conflict` if another patient has this record number.
+            RecordError: `record_unknown`, `patient_shredded`, or `record_conflict` if another patient has this record
+                number.
         """
+        self._work.require_living(patient_id)
         row = self._require(patient_id)
         self._check(data, patient_id=patient_id)
         row.row_version += 1

@@ -69,6 +69,7 @@ class Recordings:
             InputError: `mime` is not a media type.
         """
         encounter = self._work.require(EncounterRow, encounter_id, what="encounter")
+        self._work.require_living(encounter.patient_id)
         if EncounterState(encounter.state) not in _RECORDABLE:
             raise RecordError(
                 "this encounter takes no recording now",

@@ -26,7 +26,8 @@ from sqlalchemy import Connection, Engine
 from clinic.audit.events import AuditEvent
 from clinic.audit.log import AuditLog, Entry
 from clinic.crypto.keys import Keyring, Purpose
-from clinic.domain import Actor, Clock, utc_now
+from clinic.domain import Actor, Clock, ShredReason, utc_now
+from clinic.errors import StorageError
 from clinic.records import login
 from clinic.records.encounters import Encounters
 from clinic.records.engine import read_transaction, truncate_journal, write_transaction
@@ -34,6 +35,8 @@ from clinic.records.generations import Generations
 from clinic.records.notes import Notes
 from clinic.records.patients import Patients
 from clinic.records.recordings import Recordings
+from clinic.records.scrub import scrub
+from clinic.records.shredding import Shredded, Shredding
 from clinic.records.sweep import Finding, sweep
 from clinic.records.transcripts import Transcripts
 from clinic.records.users import User, Users
@@ -54,6 +57,7 @@ class Transaction:
         self.transcripts = Transcripts(work)
         self.generations = Generations(work)
         self.notes = Notes(work)
+        self.shredding = Shredding(work)
 
     def append(self, event: AuditEvent, *, actor: Actor) -> Entry:
         """Append an audit event in this transaction; it is committed with everything else or not at all."""
@@ -114,6 +118,38 @@ class Records:
         """Return how often each key has sealed something."""
         with read_transaction(self._engine) as connection:
             return usage(connection)
+
+    def shred(self, patient_id: str, *, reason: ShredReason, actor: Actor) -> Shredded:
+        """Destroy a patient's record, then take the last bytes of its key out of the files.
+
+        Once this returns the record is destroyed; where the second step cannot be done now, `finished` says so, and the
+        worker or the next start does it (`finish_shredding`).
+
+        Raises:
+            RecordError: `record_unknown`, or `patient_shredded` if it is destroyed already.
+            StorageError: the disk refused; nothing is destroyed.
+        """
+        with self.write() as tx:
+            held = tx.shredding.shred(patient_id, reason=reason, actor=actor)
+        try:
+            self.finish_shredding()
+        except StorageError:
+            return Shredded(held, finished=False)
+        return Shredded(held, finished=True)
+
+    def finish_shredding(self) -> int:
+        """Take out of the files what is left of the keys of shredded patients; return of how many there was something.
+
+        Raises:
+            StorageError: `journal_busy` if a reader keeps an older state in use for too long; the disk refused.
+        """
+        with self.read() as tx:
+            patients = tx.shredding.unfinished()
+        if patients:
+            scrub(self._engine)
+            with self.write() as tx:
+                tx.shredding.finish(patients)
+        return len(patients)
 
     def truncate_journal(self) -> None:
         """Move everything committed into the database file and empty the write-ahead log.

@@ -7,6 +7,8 @@ Rules kept here:
 * Clear columns that decide something (role, consent, whose encounter it is) are held against the log too.
 * It compares both ways: what the log names must be there, and what is there the log must name.
 * Every sealed value is opened; one that does not open is a finding, never the end of the sweep.  Audio only if `deep`.
+* Of a shredded patient nothing opens, and their audio is gone: that is excused where the log says so and the row holds
+  neither key nor data, and only that.  What stands in the clear is compared as for everybody.
 * It sees one state of the database and changes nothing.  Verify the log itself first (`AuditLog.verify`).
 """
 
@@ -84,10 +86,11 @@ def sweep(work: UnitOfWork, audit: AuditLog, *, deep: bool = False) -> tuple[Fin
     # The log only grows: up to the last entry of this state it is the log of this state, whoever writes meanwhile.
     last = work.session.scalar(select(func.max(audit_entries.c.seq)))
     log = _read(audit.entries(last=last or 0))
-    logged, stored = log.all_facts(), _stored(work, log)
+    shredded = _shredded(work, log)
+    logged, stored = log.all_facts(), _stored(work, log, shredded)
     found = {Finding("missing", fact[0], fact[1]) for fact in logged - stored}
     found |= {Finding("unrecorded", fact[0], fact[1]) for fact in stored - logged}
-    found.update(_unreadable(work, deep=deep))
+    found.update(_unreadable(work, shredded, deep=deep))
     return tuple(sorted(found, key=lambda finding: (finding.kind, finding.id, finding.problem)))
 
 
@@ -102,12 +105,18 @@ class _Log:
     counts: Counter[Fact] = field(default_factory=Counter)
     latest: dict[Fact, Fact] = field(default_factory=dict)
     released: dict[Fact, Fact] = field(default_factory=dict)
+    sizes: dict[str, str] = field(default_factory=dict)
 
     def all_facts(self) -> set[Fact]:
         """Return everything in the form in which the database is asked for it."""
         counted = {(*key, str(count)) for key, count in self.counts.items()}
         changing = {(*key, *value) for key, value in {**self.released, **self.latest}.items()}
         return self.facts | counted | changing
+
+    def answer(self, generation: str) -> str:
+        """Return the digest of the answer of a generation, or nothing if the log does not say that it has one."""
+        state, end = self.latest.get(("generation_end", generation), ("", ""))
+        return end if state == GenerationState.COMPLETED.value else ""
 
     def names_transcript_of(self, encounter: str) -> bool:
         """Whether any transcript of the encounter is in the log."""
@@ -138,6 +147,8 @@ def _accounts(log: _Log, event: events.AuditEvent, _actor: str) -> None:
             log.counts["sessions", event.user_id] += 1
         case events.PatientCreated() | events.PatientUpdated():
             log.counts["patient", event.patient] += 1
+        case events.PatientShredded():
+            log.facts.add(("patient_shredded", event.patient))
         case _:
             pass
 
@@ -160,6 +171,7 @@ def _speech(log: _Log, event: events.AuditEvent, _actor: str) -> None:
         case events.RecordingCompleted():
             size, chunks = str(event.size), str(event.chunks)
             log.facts.add(("recording", event.recording, event.encounter, chunks, size, event.sha256))
+            log.sizes[event.recording] = size
         case events.TranscriptionCompleted():
             log.facts.add(("transcript", event.encounter, event.transcript_sha256))
             log.latest["newest_transcript", event.encounter] = (event.transcript_sha256,)
@@ -206,9 +218,19 @@ def _notes(log: _Log, event: events.AuditEvent, actor: str) -> None:
 # --- what the database holds ------------------------------------------------------------------------
 
 
-def _stored(work: UnitOfWork, log: _Log) -> set[Fact]:
+def _shredded(work: UnitOfWork, log: _Log) -> frozenset[str]:
+    """Return the patients who are shredded by the log and by their row, and of whom nothing is left to open."""
+    empty = (PatientRow.wrapped_dek.is_(None), PatientRow.data.is_(None), PatientRow.record_number_index.is_(None))
+    gone = select(PatientRow.id).where(PatientRow.shredded_at.is_not(None), *empty)
+    audio = select(RecordingRow.patient_id).join(RecordingChunkRow, RecordingChunkRow.recording_id == RecordingRow.id)
+    found = work.session.scalars(gone.where(PatientRow.id.not_in(audio)))
+    return frozenset(patient for patient in found if ("patient_shredded", work.pseudonym(patient)) in log.facts)
+
+
+def _stored(work: UnitOfWork, log: _Log, shredded: frozenset[str]) -> set[Fact]:
     facts: set[Fact] = {(kind, *map(str, row)) for kind, query in _queries() for row in work.session.execute(query)}
-    return facts | _of_patients(work) | _of_generations(work) | _of_transcripts(work, log)
+    facts |= _of_patients(work, shredded) | _of_recordings(work, log, shredded)
+    return facts | _of_generations(work, log, shredded) | _of_transcripts(work, log)
 
 
 def _queries() -> Iterator[tuple[str, Select[*tuple[Any, ...]]]]:
@@ -219,27 +241,40 @@ def _queries() -> Iterator[tuple[str, Select[*tuple[Any, ...]]]]:
     yield "consent", select(EncounterRow.id, EncounterRow.consent)
     yield "signed_encounter", select(EncounterRow.id).where(EncounterRow.state == EncounterState.SIGNED.value)
     yield "recording_started", select(RecordingRow.id, RecordingRow.encounter_id)
-    there = RecordingChunkRow.recording_id == RecordingRow.id
-    size = select(func.coalesce(func.sum(RecordingChunkRow.size), 0)).where(there).scalar_subquery()
-    recording = (RecordingRow.id, RecordingRow.encounter_id, RecordingRow.chunks, size, RecordingRow.sha256)
-    yield "recording", select(*recording).where(_completed())
     yield "signature", select(NoteRow.id, NoteRow.signed_version).where(NoteRow.signed_version.is_not(None))
     version = (NoteVersionRow.note_id, NoteVersionRow.version, NoteVersionRow.content_sha256, NoteVersionRow.author_id)
     yield "note_version", select(*version)
     yield "addendum", select(AddendumRow.note_id, AddendumRow.id, AddendumRow.content_sha256, AddendumRow.author_id)
 
 
-def _of_patients(work: UnitOfWork) -> set[Fact]:
+def _of_patients(work: UnitOfWork, shredded: frozenset[str]) -> set[Fact]:
     """Patients and encounters: the log knows the patient by pseudonym."""
-    patients = work.session.execute(select(PatientRow.id, PatientRow.row_version))
-    facts: set[Fact] = {("patient", work.pseudonym(row.id), str(row.row_version)) for row in patients}
+    facts: set[Fact] = {("patient_shredded", work.pseudonym(patient)) for patient in shredded}
+    patients = select(PatientRow.id, PatientRow.row_version, PatientRow.shredded_at)
+    for patient, version, shredded_at in work.session.execute(patients):
+        facts.add(("patient", work.pseudonym(patient), str(version)))
+        if shredded_at is not None and patient not in shredded:
+            facts.add(("patient_shredded", work.pseudonym(patient), "not by the log, or not wholly"))
     columns = (EncounterRow.id, EncounterRow.patient_id, EncounterRow.clinician_id)
     for row in work.session.execute(select(*columns, EncounterRow.kind, EncounterRow.template)):
         facts.add(("encounter", row.id, work.pseudonym(row.patient_id), row.clinician_id, row.kind, row.template))
     return facts
 
 
-def _of_generations(work: UnitOfWork) -> set[Fact]:
+def _of_recordings(work: UnitOfWork, log: _Log, shredded: frozenset[str]) -> set[Fact]:
+    """Completed recordings; of a shredded patient's the size is what the log says, for the audio is gone."""
+    there = RecordingChunkRow.recording_id == RecordingRow.id
+    size = select(func.coalesce(func.sum(RecordingChunkRow.size), 0)).where(there).scalar_subquery()
+    columns = (RecordingRow.id, RecordingRow.encounter_id, RecordingRow.chunks, size, RecordingRow.sha256)
+    facts: set[Fact] = set()
+    for patient, *recording in work.session.execute(select(RecordingRow.patient_id, *columns).where(_completed())):
+        recording_id, encounter, chunks, stored, digest = map(str, recording)
+        known = log.sizes.get(recording_id, stored) if patient in shredded else stored
+        facts.add(("recording", recording_id, encounter, chunks, known, digest))
+    return facts
+
+
+def _of_generations(work: UnitOfWork, log: _Log, shredded: frozenset[str]) -> set[Fact]:
     released = (
         GenerationRow.prompt_sha256,
         GenerationRow.model,
@@ -250,9 +285,11 @@ def _of_generations(work: UnitOfWork) -> set[Fact]:
     facts: set[Fact] = set()
     for generation, encounter, patient, *of_prompt in work.session.execute(columns):
         facts.add(("generation", generation, encounter, work.pseudonym(patient), *of_prompt))
-    for row in work.session.execute(select(GenerationRow.id, GenerationRow.state, GenerationRow.error_code)).all():
-        answered = row.state == GenerationState.COMPLETED.value
-        end = _answer(work, row.id) if answered else row.error_code
+    ends = (GenerationRow.id, GenerationRow.patient_id, GenerationRow.state, GenerationRow.error_code)
+    for row in work.session.execute(select(*ends)).all():
+        end = row.error_code
+        if row.state == GenerationState.COMPLETED.value:
+            end = log.answer(row.id) if row.patient_id in shredded else _answer(work, row.id)
         facts.add(("generation_end", row.id, row.state, end or ""))
     return facts
 
@@ -279,20 +316,21 @@ def _of_transcripts(work: UnitOfWork, log: _Log) -> set[Fact]:
 # --- opening ----------------------------------------------------------------------------------------
 
 
-def _unreadable(work: UnitOfWork, *, deep: bool) -> Iterator[Finding]:
-    """Open every sealed value, each row by itself, and yield those that do not open."""
-    openers: list[tuple[str, Select[str], Callable[[UnitOfWork, str], object]]] = [
-        ("user", select(UserRow.id), _open_user),
-        ("patient", select(PatientRow.id), lambda work, row_id: Patients(work).data(row_id)),
-        ("transcript", select(TranscriptRow.encounter_id).distinct(), _open_transcripts),
-        ("generation", select(GenerationRow.id), _open_answer),
-        ("note", select(NoteRow.encounter_id), _open_note),
+def _unreadable(work: UnitOfWork, shredded: frozenset[str], *, deep: bool) -> Iterator[Finding]:
+    """Open every sealed value of whoever is not shredded, each row by itself, and yield those that do not open."""
+    openers: list[tuple[str, Select[str, str], Callable[[UnitOfWork, str], object]]] = [
+        ("user", select(UserRow.id, UserRow.id), _open_user),
+        ("patient", select(PatientRow.id, PatientRow.id), lambda work, row_id: Patients(work).data(row_id)),
+        ("transcript", select(TranscriptRow.encounter_id, TranscriptRow.patient_id).distinct(), _open_transcripts),
+        ("generation", select(GenerationRow.id, GenerationRow.patient_id), _open_answer),
+        ("note", select(NoteRow.encounter_id, NoteRow.patient_id), _open_note),
     ]
     if deep:
-        openers.append(("recording", select(RecordingRow.id).where(_completed()), _open_recording))
+        recordings = select(RecordingRow.id, RecordingRow.patient_id).where(_completed())
+        openers.append(("recording", recordings, _open_recording))
     for kind, query, opener in openers:
-        for row_id in work.session.scalars(query).all():
-            if not _opens(partial(opener, work, row_id)):
+        for row_id, owner in work.session.execute(query).all():
+            if owner not in shredded and not _opens(partial(opener, work, row_id)):
                 yield Finding("unreadable", kind, work.pseudonym(row_id) if kind == "patient" else row_id)
 
 

@@ -102,6 +102,11 @@ class UnitOfWork:
             )
         return row
 
+    def require_living(self, patient_id: str) -> None:
+        """Raise `patient_shredded` if the record of this patient was destroyed."""
+        if self.require(PatientRow, patient_id, what="patient").shredded_at is not None:
+            raise shredded()
+
     def require_writable(self) -> None:
         """Raise RuntimeError in a transaction for reading."""
         if not self._writable:

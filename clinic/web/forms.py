@@ -15,7 +15,7 @@ from typing import Annotated, ClassVar, Self
 from flask import request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from clinic.domain import Consent, EncounterKind, Role
+from clinic.domain import Consent, EncounterKind, Role, ShredReason
 from clinic.errors import InputError
 
 _BIRTH_YEARS = 130
@@ -97,6 +97,21 @@ class PatientForm(Form):
         if value is not None and not (today.year - _BIRTH_YEARS <= value.year and value <= today):
             raise ValueError("not in the past")
         return value
+
+
+class ShredForm(Form):
+    """The confirmation that a patient's record shall be destroyed."""
+
+    name: Annotated[str, Field(max_length=200)]
+    reason: ShredReason
+    problems = {"name": "type the patient's name to confirm", "reason": "choose a reason"}
+
+    @field_validator("reason")
+    @classmethod
+    def _chosen_by_people(cls, reason: ShredReason) -> ShredReason:
+        if reason is ShredReason.BEFORE_RESTORE:
+            raise ValueError("nobody chooses this one")
+        return reason
 
 
 class SearchForm(Form):
@@ -227,18 +242,6 @@ class PageForm(Form):
     def from_query(cls) -> Self:
         """Read the page from the address; a page number is no patient data."""
         return cls.read({"page": request.args["page"]} if "page" in request.args else {})
-
-
-class WitnessForm(Form):
-    """What a witness has seen of the log (query string)."""
-
-    seen: Annotated[int, Field(ge=1, le=2**53)] | None = None
-    problems = {"seen": "the number of entries that the witness saw last"}
-
-    @classmethod
-    def from_query(cls) -> Self:
-        """Read the number from the address; left empty, it is none."""
-        return cls.read({"seen": request.args["seen"]} if request.args.get("seen") else {})
 
 
 class ClipForm(Form):

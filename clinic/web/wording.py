@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException
 
-from clinic.domain import Consent, EncounterKind, EncounterState, Role, Stage, StatementStatus
+from clinic.domain import Consent, EncounterKind, EncounterState, Role, ShredReason, Stage, StatementStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ class Problem:
 
 
 STATUS = {
+    "patient_shredded": 410,
     "record_conflict": 409,
     "record_unknown": 404,
     "note_empty": 409,
@@ -70,6 +71,19 @@ STAGES = {
     Stage.VERIFY: ("Verify", "Comparing every statement with what was said"),
     Stage.STORE: ("Store", "Sealing the draft"),
 }
+SHRED_REASONS = {
+    ShredReason.PATIENT_REQUEST: "The patient asks for it",
+    ShredReason.CONSENT_WITHDRAWN: "The patient withdrew consent",
+    ShredReason.RETENTION_EXPIRED: "The time for which it must be kept is over",
+    ShredReason.LEGAL_ORDER: "A court or authority orders it",
+    ShredReason.CREATED_IN_ERROR: "It was made in error",
+}
+"""What a person may choose."""
+SHRED_UNFINISHED = (
+    "The record is destroyed. Some bytes of its key still lie in the files, because something is reading; "
+    "the worker takes them out."
+)
+SHRED_BACKUPS_LATER = "The worker cannot be told to re-key the backups now; the next backup does it."
 STAGE_STATUSES = {
     "waiting": "Waiting",
     "current": "In progress",

@@ -6,11 +6,8 @@ import gc
 import json
 import os
 import signal
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 
 import pytest
 from click.testing import CliRunner
@@ -26,6 +23,7 @@ from clinic.errors import ConfigError, DecryptionError
 from clinic.home import open_records, unlock_home
 from clinic.records.patients import PatientData
 from clinic.rotation import rotate
+from tests.functional.killing import Snapshot, calls, in_child, points
 
 PATIENTS = 7
 
@@ -115,80 +113,10 @@ def test_the_command_rotates_and_says_what_it_did(filled: Config) -> None:
 # --- killed at any point ------------------------------------------------------------------------------
 
 
-def in_child(work: Callable[[], object]) -> int:
-    """Run `work` in a forked process; return its exit code, or minus the signal that killed it."""
-    gc.collect()
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-        finally:
-            os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-@contextmanager
-def calls(reached: Callable[[int], None]) -> Iterator[None]:
-    """Call `reached` with a running number at each call and return of our functions, and of C by SQLAlchemy."""
-    count = 0
-
-    def profile(frame: FrameType, event: str, _argument: object) -> None:
-        nonlocal count
-        ours = "/clinic/" in frame.f_code.co_filename
-        if ours or (event.startswith("c_") and "sqlalchemy" in frame.f_code.co_filename):
-            count += 1
-            reached(count)
-
-    sys.setprofile(profile)
-    try:
-        yield
-    finally:
-        sys.setprofile(None)
-
-
-def points(config: Config, work: Callable[[], object], folder: Path) -> int:
-    """Return how many points `work` has, by letting a child run it to its end."""
-    report = folder / "points"
-
-    def counted() -> None:
-        total = 0
-
-        def reached(count: int) -> None:
-            nonlocal total
-            total = count
-
-        with calls(reached):
-            work()
-        report.write_text(str(total), encoding="ascii")
-
-    copy = _Snapshot(config)
-    assert in_child(counted) == 0
-    copy.restore()
-    return int(report.read_text(encoding="ascii"))
-
-
-class _Snapshot:
-    """The files that a rotation changes, to be put back."""
-
-    def __init__(self, config: Config) -> None:
-        self._home = config.home
-        self._files = {path: path.read_bytes() for path in self._changing()}
-
-    def _changing(self) -> list[Path]:
-        return [*self._home.glob("clinic.db*"), *self._home.glob("*keys.json*")]
-
-    def restore(self) -> None:
-        for path in self._changing():
-            path.unlink()
-        for path, data in self._files.items():
-            path.touch(mode=0o600)
-            path.write_bytes(data)
-
-
 def kill_cycles(config: Config, folder: Path, *, cycles: int, work: Callable[[], object]) -> tuple[int, int, int]:
     """Kill `work` at points spread over its whole run; return kills, cycles with lost patients, unfinished ends."""
     total = points(config, work, folder)
-    snapshot = _Snapshot(config)
+    snapshot = Snapshot(config)
     killed = lost = unfinished = 0
     for cycle in range(cycles):
         number = 1 + cycle * (total - 1) // max(cycles - 1, 1)

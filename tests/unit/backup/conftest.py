@@ -15,7 +15,6 @@ from clinic.domain import OPERATOR, EncounterKind, Role
 from clinic.home import open_records, unlock_home
 from clinic.records.patients import PatientData
 from tests.unit.backup.backup_world import CANARIES, Clinic
-from tests.unit.backup.shreds import enable
 
 
 @pytest.fixture
@@ -56,9 +55,3 @@ def make_clinic(make_home: Callable[..., Config]) -> Callable[..., Clinic]:
 def clinic(make_clinic: Callable[..., Clinic]) -> Clinic:
     """One such clinic."""
     return make_clinic()
-
-
-@pytest.fixture
-def shredding(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the log take the entry of a shred."""
-    enable(monkeypatch)

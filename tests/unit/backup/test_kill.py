@@ -31,7 +31,7 @@ from clinic.backup.site import Site
 from clinic.config import Config
 from clinic.home import open_records, unlock_home
 from tests.unit.backup.backup_world import Clinic
-from tests.unit.backup.shreds import enable, shred
+from tests.unit.backup.shreds import shred
 
 _FORK = multiprocessing.get_context("fork")
 _STEPS = frozenset({"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir"})
@@ -168,9 +168,8 @@ def killed(
 
 
 @pytest.fixture
-def prepared(clinic: Clinic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, str]:
+def prepared(clinic: Clinic, tmp_path: Path) -> tuple[Path, str]:
     """A clinic with two backups, of whose patients one was shredded since."""
-    enable(monkeypatch)
     original = tmp_path / "original"
     (original / "usb").mkdir(parents=True, mode=0o700)
     for _ in range(2):

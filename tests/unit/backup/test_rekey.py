@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from clinic.backup import medium
+from clinic.backup.create import create
 from clinic.backup.drill import drill
 from clinic.backup.forgotten import excuse
 from clinic.backup.history import history
@@ -21,11 +25,10 @@ from clinic.crypto import keys
 from clinic.domain import OPERATOR
 from clinic.errors import BackupError, ClinicError, InputError
 from clinic.home import open_records
+from clinic.records.shredding import Shredding
 from clinic.records.sweep import Finding
 from tests.unit.backup.backup_world import CANARIES, Clinic, files_below
 from tests.unit.backup.shreds import shred
-
-pytestmark = pytest.mark.usefixtures("shredding")
 
 
 def held(clinic: Clinic, folder: Path) -> set[str]:
@@ -168,7 +171,48 @@ def test_a_rekeyed_backup_is_restored_without_the_patient(clinic: Clinic, usb: P
     records = open_records(back.config, back.keyring)
     with records.read() as tx:
         assert tx.patients.data(stays).name == CANARIES[3]
-        with pytest.raises(ClinicError):
+        with pytest.raises(ClinicError) as caught:
             tx.patients.data(gone)
+        assert caught.value.code == "patient_shredded"
     found = (Finding("missing", "patient", clinic.site.pseudonym(gone)), Finding("unreadable", "patient", "other"))
     assert excuse(found, back.config.database, [gone], clinic.site.pseudonym) == found
+
+
+def test_a_restore_shreds_again_who_was_shredded(clinic: Clinic, usb: Path, tmp_path: Path) -> None:
+    """The backup is older than the shred: the restored clinic has no audio of theirs, its log says so, all is well."""
+    folder = clinic.back_up(usb).folder
+    gone, stays = clinic.patients
+    shred(clinic.site, gone)
+    rekey(clinic.site)
+    back = restore(folder, clinic.secret, Wish(tmp_path / "new"))
+    records = open_records(back.config, back.keyring)
+    (entry,) = records.audit.named("patient.shredded")
+    assert json.loads(entry.body)["patient"] == clinic.site.pseudonym(gone)
+    assert json.loads(entry.body)["reason"] == "before_restore"
+    with closing(sqlite3.connect(back.config.database)) as connection:
+        owners = connection.execute(
+            "SELECT r.patient_id FROM recording_chunks c JOIN recordings r ON r.id = c.recording_id"
+        )
+        assert owners.fetchall() == [(stays,)]
+        row = connection.execute("SELECT wrapped_dek, data FROM patients WHERE id = ?", (gone,)).fetchone()
+        assert row == (None, None)
+    assert records.finish_shredding() == 0
+    assert records.sweep(deep=True) == ()
+    assert records.audit.verify().ok
+    # and the next backups of the restored clinic hold nothing of them
+    site = Site(back.config, back.keyring, records)
+    assert gone not in create(site, to=usb).checked.opened.deks.keys
+
+
+def test_a_restore_that_does_not_shred_again_is_caught(
+    clinic: Clinic, usb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Negative control: without that step the audio is back, and the restore itself has findings."""
+    folder = clinic.back_up(usb).folder
+    shred(clinic.site, clinic.patients[0])
+    rekey(clinic.site)
+    monkeypatch.setattr(Shredding, "shred", lambda *_args, **_kwargs: None)
+    back = restore(folder, clinic.secret, Wish(tmp_path / "new"))
+    assert {finding.kind for finding in back.findings} == {"patient"}
+    with closing(sqlite3.connect(back.config.database)) as connection:
+        assert connection.execute("SELECT count(*) FROM recording_chunks").fetchone() == (2,)
