@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clinic.audit.events import AuditEvent, AuditOpened, KeySealed, KeyUnlocked, SharesRenewed
+from clinic.audit.witness import require_current
 from clinic.config import Config, KeySource
 from clinic.crypto.durable import create_private, exclusive
 from clinic.crypto.envelope import FieldContext, open_sealed, seal
@@ -135,8 +136,11 @@ def record_unlock(config: Config, keyring: Keyring, *, source: KeySource | None 
     """Note in the audit log that the data folder was unlocked, and how: `source`, or else the configured one.
 
     The database is closed again, so that the caller may fork.
+
+    Raises:
+        AuditError: `audit_rolled_back`, `audit_forked` where a witness saw a longer log, or another; not unlocked then.
     """
-    _record(config, keyring, KeyUnlocked(slot_kind=(source or config.key_source).value))
+    _record(config, keyring, KeyUnlocked(slot_kind=(source or config.key_source).value), current=True)
 
 
 def record_sealing(config: Config, keyring: Keyring) -> None:
@@ -208,11 +212,13 @@ def rotate_keys(config: Config, *, passphrase: str | None = None, progress: Prog
     return rotate(config, _secret(config, passphrase), progress=progress)
 
 
-def _record(config: Config, keyring: Keyring, event: AuditEvent) -> None:
+def _record(config: Config, keyring: Keyring, event: AuditEvent, *, current: bool = False) -> None:
     engine = open_engine(config.database)
     try:
         check_current(engine, config.migrations_dir)
         records = Records(engine, keyring=keyring)
+        if current:
+            require_current(config.home, records.audit)
         records.audit.append(event, actor=OPERATOR)
         with suppress(StorageError):
             records.finish_shredding()

@@ -1,21 +1,24 @@
-"""`clinic audit`: verify, checkpoint, prove, export, open, tail."""
+"""`clinic audit`: verify, checkpoint, witness, prove, export, open, tail."""
 
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import click
 
+from clinic.audit.consistency import growth, note_in
 from clinic.audit.entry import Entry
 from clinic.audit.export import export as write_export
 from clinic.audit.export import open_export
 from clinic.audit.verify import VerifyReport
+from clinic.audit.witness import add, open_given, verify_witnessed, witnessed
 from clinic.cli.common import err, home_option, json_option, open_here, out, print_json
 from clinic.cli.report import print_verification
 from clinic.domain import OPERATOR
-from clinic.errors import InputError
+from clinic.errors import AuditError, InputError
 
 
 @click.group()
@@ -31,11 +34,13 @@ def audit() -> None:
 def verify(ctx: click.Context, *, checkpoint_file: Path | None, as_json: bool) -> None:
     """Re-derive every hash of the log.  Exit 1 if anything was changed, removed, reordered or cut off.
 
+    Every checkpoint that witnesses gave back is compared, too.
+
     This verifies the log itself; `clinic doctor` compares the records with it.
     """
-    _, _, records = open_here()
-    checkpoint = None if checkpoint_file is None else read_text(checkpoint_file)
-    report = records.audit.verify(checkpoint=checkpoint)
+    config, _, records = open_here()
+    checkpoint = None if checkpoint_file is None else _read_checkpoint(checkpoint_file, records.audit.vkey)
+    report = verify_witnessed(config.home, records.audit, checkpoint=checkpoint)
     if as_json:
         print_json(report_document(report))
     else:
@@ -46,11 +51,12 @@ def verify(ctx: click.Context, *, checkpoint_file: Path | None, as_json: bool) -
 
 @audit.command()
 @click.option("--out", "target", type=click.Path(path_type=Path), help="Write it here.  Default: standard output.")
+@click.option("--since", type=int, help="What a witness saw last: adds the proof that the log has only grown since.")
 @home_option
-def checkpoint(*, target: Path | None) -> None:
+def checkpoint(*, target: Path | None, since: int | None) -> None:
     """Print a signed note over the log as it stands: take it away; with it a later cut or fork is found."""
     _, _, records = open_here()
-    note = records.audit.checkpoint()
+    note = records.audit.checkpoint() if since is None else growth(records.audit, since)
     if target is None:
         click.echo(note, nl=False)
         return
@@ -58,6 +64,38 @@ def checkpoint(*, target: Path | None) -> None:
         raise InputError(f"`{target}` exists already", code="output_exists", hint="choose another name")
     target.write_text(note, encoding="utf-8")
     err.print(f"verify later with: clinic audit verify --checkpoint {target}", markup=False)
+
+
+@audit.group()
+def witness() -> None:
+    """Checkpoints that other devices kept (`deploy/witness.py`): the clinic does not start with an older log."""
+
+
+@witness.command("add")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--name", default="witness", show_default=True, help="Which device: small letters, digits, hyphens.")
+@home_option
+def witness_add(*, file: Path, name: str) -> None:
+    """Keep the checkpoint in FILE.  One that the log does not fit is kept, too, and then nothing starts."""
+    config, _, records = open_here()
+    kept = add(config.home, records.audit, name=name, text=read_text(file))
+    out.print(f"kept: `{kept.name}` saw {kept.checkpoint.size} entries, and the log agrees", markup=False)
+
+
+@witness.command("list")
+@home_option
+@json_option
+def witness_list(*, as_json: bool) -> None:
+    """List what witnesses saw, the longest log first."""
+    config, _, records = open_here()
+    kept = witnessed(config.home, vkey=records.audit.vkey)
+    if as_json:
+        rows = [(each.name, each.checkpoint.size, each.checkpoint.root.hex()) for each in kept]
+        print_json([dict(zip(("name", "entries", "root"), row, strict=True)) for row in rows])
+        return
+    for each in kept:
+        root = each.checkpoint.root.hex()
+        out.print(f"{each.name:<20} {each.checkpoint.size:>10} entries  root {root}", markup=False)
 
 
 @audit.command()
@@ -155,6 +193,14 @@ def entry_document(entry: Entry) -> dict[str, Any]:
         "body": json.loads(entry.body),
         "hash": entry.hash.hex(),
     }
+
+
+def _read_checkpoint(path: Path, vkey: str) -> str:
+    """Read a checkpoint file; one that is none is a mistake of whoever named it, not a finding about the log."""
+    note = note_in(read_text(path))
+    with suppress(AuditError):  # rightly formed, not rightly signed: verification says so
+        open_given(note, vkey=vkey)
+    return note
 
 
 def read_text(path: Path) -> str:

@@ -13,18 +13,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import segno
 from flask import Blueprint, Response, render_template, request
 from flask.typing import ResponseReturnValue
 
+from clinic.audit.consistency import growth
 from clinic.audit.events import AuditVerified
 from clinic.audit.export import export as export_log
 from clinic.audit.log import Entry
 from clinic.audit.verify import VerifyReport
+from clinic.audit.witness import verify_witnessed, witnessed
 from clinic.domain import Role, new_id
-from clinic.errors import ClinicError, InputError
+from clinic.errors import AuditError, ClinicError, InputError
 from clinic.web import sessions
 from clinic.web.access import allow
-from clinic.web.forms import ExportForm, PageForm
+from clinic.web.forms import ExportForm, PageForm, WitnessForm
 from clinic.web.ports import services
 
 blueprint = Blueprint("audit", __name__, url_prefix="/audit")
@@ -58,7 +61,7 @@ def index() -> ResponseReturnValue:
 def verify() -> ResponseReturnValue:
     """Derive the whole log again and say what was found."""
     log = services().records.audit
-    report = log.verify()
+    report = verify_witnessed(services().config.home, log)
     if report.ok:
         log.append(AuditVerified(entries=report.entries), actor=sessions.actor())
     return _page(report=report)
@@ -71,6 +74,30 @@ def checkpoint() -> Response:
     log = services().records.audit
     name = f"clinic-checkpoint-{log.head().size}.txt"
     return _download(Response(log.checkpoint(), mimetype="text/plain"), name)
+
+
+@blueprint.get("/witness")
+@allow(Role.AUDITOR)
+def witness() -> ResponseReturnValue:
+    """Show the signed checkpoint as a QR code; for a witness that saw the log before, with the proof of growth."""
+    log, seen = services().records.audit, WitnessForm.from_query().seen
+    problem: ClinicError | None = None
+    try:
+        text = log.checkpoint() if seen is None else growth(log, seen)
+    except AuditError as error:
+        if error.code != "audit_rolled_back":
+            raise
+        text, problem = log.checkpoint(), error
+    content = render_template(
+        "audit/witness.html",
+        text=text,
+        code=segno.make(text, error="l", micro=False).svg_data_uri(scale=4),
+        vkey=log.vkey,
+        seen=seen or "",
+        kept=witnessed(services().config.home, vkey=log.vkey),
+        problem=problem,
+    )
+    return content, 200 if problem is None else 409
 
 
 @blueprint.post("/export")

@@ -244,6 +244,18 @@ class PageForm(Form):
         return cls.read({"page": request.args["page"]} if "page" in request.args else {})
 
 
+class WitnessForm(Form):
+    """What a witness has seen of the log (query string)."""
+
+    seen: Annotated[int, Field(ge=1, le=2**53)] | None = None
+    problems = {"seen": "the number of entries that the witness saw last"}
+
+    @classmethod
+    def from_query(cls) -> Self:
+        """Read the number from the address; left empty, it is none."""
+        return cls.read({"seen": request.args["seen"]} if request.args.get("seen") else {})
+
+
 class ClipForm(Form):
     """Seconds of a recording (query string)."""
 
