@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import secrets
 import signal
 import socket
 import ssl
@@ -22,6 +24,7 @@ import pytest
 from clinic import control
 from clinic.config import Config
 from clinic.crypto.holding import alone
+from clinic.crypto.keys import KeyBytes, unlock
 from clinic.errors import ClinicError, ConfigError, SealedError
 from clinic.home import HomeOptions, create, open_records, unlock_home
 from clinic.supervisor import Supervisor
@@ -118,6 +121,12 @@ def refused_serve(config: Config) -> str:
     return run.stdout + run.stderr
 
 
+def could_dump(pids: set[int]) -> set[int]:
+    """Return the processes that the kernel would let leave a core file."""
+    limit = re.compile(r"^Max core file size +0 +0 ", re.MULTILINE)
+    return {pid for pid in pids if limit.search(Path(f"/proc/{pid}/limits").read_text(encoding="ascii")) is None}
+
+
 def web_processes(supervisor: int) -> set[int]:
     """Return the web form's processes."""
     return {p for p in descendants(supervisor) if b"\0web\0" in Path(f"/proc/{p}/cmdline").read_bytes()}
@@ -152,6 +161,8 @@ def test_sealed_start_unlock_restart_stop(tmp_path: Path) -> None:
         wait_for(lambda: health(config) == "ok")
         below = descendants(clinic.pid)
         assert len(below) >= 4  # web and its worker, the job worker, the model server's keeper
+        assert could_dump({clinic.pid, *below}) == set()
+        assert could_dump({os.getpid()}) == {os.getpid()}  # negative control: this process is not protected
     assert alive(below) == set()
     with pytest.raises(SealedError):
         control.ask(config, "status")
@@ -227,6 +238,55 @@ def test_standalone_process_records_that_it_unlocked(make_home: Callable[..., Co
     config = make_home("h", port=free_port())
     with served(config, command=command):
         wait_for(lambda: unlocks(config) == ["insecure-key-file"])
+
+
+@pytest.mark.parametrize("command", ["serve", "web", "worker"])
+def test_unlocks_with_the_credential_that_systemd_hands_over(tmp_path: Path, command: str) -> None:
+    """`$CREDENTIALS_DIRECTORY/clinic-key` opens the clinic without a person, and the log says so."""
+    key = secrets.token_hex(32).encode()
+    folder = credentials(tmp_path, key)
+    config = create(tmp_path / "h", HomeOptions(credential=key, models=MODELS, port=free_port())).config
+    assert key not in b"".join(path.read_bytes() for path in config.home.rglob("*") if path.is_file())
+    opener = KeyBytes.from_text(key, "credential")
+    with served(config, command=command, CREDENTIALS_DIRECTORY=str(folder)):
+        wait_for(lambda: entry_names(config, opener).count("key.unlocked") == 1)
+        if command != "worker":
+            wait_for(lambda: health(config) != "down")
+
+
+@pytest.mark.parametrize("wrong", [b"", secrets.token_hex(32).encode()], ids=["none", "another"])
+def test_without_the_right_credential_nothing_opens(tmp_path: Path, wrong: bytes) -> None:
+    """A service that was handed no credential, or another clinic's, ends with the code and writes nothing."""
+    config = create(tmp_path / "h", HomeOptions(credential=secrets.token_hex(32).encode(), port=free_port())).config
+    variables = {"CREDENTIALS_DIRECTORY": str(credentials(tmp_path, wrong))} if wrong else {}
+    command = [sys.executable, "-m", "clinic", "worker", "--home", str(config.home)]
+    run = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        env=os.environ | variables,
+    )
+    assert run.returncode == 3
+    assert ("key_wrong" if wrong else "key_missing") in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def credentials(folder: Path, key: bytes) -> Path:
+    """Lay a credential out as systemd does."""
+    directory = folder / "credentials"
+    directory.mkdir(mode=0o500)
+    directory.chmod(0o700)
+    (directory / "clinic-key").write_bytes(key)
+    (directory / "clinic-key").chmod(0o400)
+    return directory
+
+
+def entry_names(config: Config, secret: KeyBytes) -> list[str]:
+    """Return the names of all entries of the log."""
+    return [entry.event for entry in open_records(config, unlock(config.keys_file, secret)).audit.entries()]
 
 
 def test_control_socket_of_somebody_else_is_left_alone(tmp_path: Path, config: Config) -> None:
