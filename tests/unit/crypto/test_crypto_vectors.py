@@ -9,9 +9,10 @@ from typing import Literal, cast
 import pytest
 
 from clinic.crypto.envelope import FieldContext, open_sealed
-from clinic.crypto.keyring import Keyring
+from clinic.crypto.keyring import Keyring, Purpose
 from clinic.crypto.keys import KeyBytes, Passphrase, RecoveryKey, UnlockSecret, unlock
 from clinic.errors import ClinicError
+from clinic.records.blind_index import BlindIndex
 
 FOLDER = Path(__file__).resolve().parents[2] / "vectors" / "crypto"
 FILES = sorted(FOLDER.glob("*.txt"))
@@ -22,7 +23,10 @@ _HEADERS = {
     "keys": {"secret"},
     "recovery": set[str](),
     "handover": set[str](),
+    "derived": {"purpose"},
+    "index": {"key", "scope", "bits"},
 }
+_REFUSES_NOTHING = {"index"}
 
 
 def read_vector(text: str) -> tuple[dict[str, str], bytes]:
@@ -85,12 +89,25 @@ def read_handover(_headers: dict[str, str], body: bytes, _folder: Path) -> bytes
     return Keyring.from_handover(body).pack()
 
 
+def read_derived(headers: dict[str, str], body: bytes, _folder: Path) -> bytes:
+    """Derive the key of a purpose."""
+    return Keyring.from_handover(body).derive(Purpose(headers["purpose"]))
+
+
+def read_index(headers: dict[str, str], body: bytes, _folder: Path) -> bytes:
+    """Find the bucket of a value."""
+    index = BlindIndex(bytes.fromhex(headers["key"]), scope=headers["scope"], bits=int(headers["bits"]))
+    return index.bucket(body.decode()).to_bytes(8, "big")
+
+
 READERS: dict[str, Callable[[dict[str, str], bytes, Path], bytes]] = {
     "field": read_field,
     "dek": read_dek,
     "keys": read_keys,
     "recovery": read_recovery,
     "handover": read_handover,
+    "derived": read_derived,
+    "index": read_index,
 }
 
 
@@ -122,7 +139,15 @@ def test_the_generator_does_not_use_our_code() -> None:
 def test_every_kind_has_a_good_and_a_bad_vector() -> None:
     """Each reader is shown what to take and what to refuse."""
     seen = {(headers["kind"], headers["expect"] == "success") for headers, _ in map(read_vector, texts())}
-    assert seen == {(kind, good) for kind in READERS for good in (True, False)}
+    assert seen == {(kind, good) for kind in READERS for good in (True, False)} - {
+        (kind, False) for kind in _REFUSES_NOTHING
+    }
+
+
+def test_every_purpose_has_its_vector() -> None:
+    """No key is derived whose bytes are not written down."""
+    seen = {headers["purpose"] for headers, _ in map(read_vector, texts()) if headers["kind"] == "derived"}
+    assert seen == set(Purpose)
 
 
 def texts() -> list[str]:

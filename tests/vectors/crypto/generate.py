@@ -308,9 +308,42 @@ def recovery_vectors() -> Vectors:
     }
 
 
+def derived_vectors() -> Vectors:
+    """Section 6: the key of each purpose, and buckets of the blind index."""
+    handover = b"clinic-handover/1\n" + packed_keyring()
+    purposes = ("audit-pseudonym", "audit-signing", "blind-index", "session", "local-ca", "staff")
+    files = {}
+    for purpose in (*purposes, "backup-identity", "backup-signing", "policy-signing"):
+        key = hkdf(fixed("root"), b"", frame(b"clinic.derive", b"\x01", purpose.encode())).hex()
+        files[f"derived_{purpose.replace('-', '_')}"] = vector(
+            "success", "derived", "one purpose", handover, purpose=purpose, plaintext=key
+        )
+    files["derived_truncated"] = vector(
+        "handover_broken", "derived", "last byte missing", handover[:-1], purpose="staff"
+    )
+    return files | {
+        "index_success": index("as it is stored", "mrn00471", "mrn00471"),
+        "index_spelt": index("blanks, hyphen, capitals", " MRN-004 71 ", "mrn00471"),
+        "index_full_width": index("full-width letters", "\uff2d\uff32\uff2e00471", "mrn00471"),
+        "index_arabic_digits": index("another script's digits", "\u0664\u0667\u0661", "471"),
+        "index_sharp_s": index("case folding changes the length", "Stra\u00dfe", "strasse"),
+        "index_sixteen_bits": index("the index of user names", "ada", "ada", "login_failures.subject", 16),
+        "index_other_scope": index("another scope, another bucket", "mrn00471", "mrn00471", "patients.other"),
+    }
+
+
+def index(comment: str, typed: str, normal: str, scope: str = "patients.record_number", bits: int = 8) -> str:
+    """Return the vector of one bucket."""
+    key = fixed("blind index")
+    framed = len(scope).to_bytes(2, "big") + scope.encode() + normal.encode()
+    bucket = int.from_bytes(hmac.digest(key, framed, "sha256")[:8], "big") >> (64 - bits)
+    out: dict[str, str | int] = {"scope": scope, "bits": bits, "plaintext": bucket.to_bytes(8, "big").hex()}
+    return vector("success", "index", comment, typed.encode(), key=key.hex(), **out)
+
+
 def vectors() -> Vectors:
     """Return every vector: name to file content."""
-    return field_vectors() | keyring_vectors() | key_file_vectors() | recovery_vectors()
+    return field_vectors() | keyring_vectors() | key_file_vectors() | recovery_vectors() | derived_vectors()
 
 
 if __name__ == "__main__":
