@@ -19,9 +19,10 @@ from pathlib import Path
 
 import pyrage
 
-from clinic.audit.entry import Entry, timestamp
+from clinic.audit.entry import Entry, RawEntry, timestamp
 from clinic.audit.events import AuditExported
 from clinic.audit.export_file import ENTRIES, FORMAT, MANIFEST, TAR_END, Manifest, line_of, tar_header, tar_padding
+from clinic.audit.fhir import audit_event_line
 from clinic.audit.log import AuditLog
 from clinic.audit.opened_export import OpenedExport, open_export
 from clinic.domain import Actor, Clock, canonical_json, new_id, utc_now
@@ -48,9 +49,12 @@ def export(
     actor: Actor,
     first: int = 1,
     last: int | None = None,
+    as_fhir: bool = False,
     clock: Clock = utc_now,
 ) -> Exported:
     """Verify the log, write entries `first` to `last` for these age recipients, record the export, then name the file.
+
+    With `as_fhir` the encrypted content is a line of FHIR R4 AuditEvent for each entry, instead of the archive.
 
     The entry `log.exported` is appended and confirmed here; it is never part of the export that it records.
     """
@@ -64,7 +68,8 @@ def export(
     manifest = _survey(audit, first, end, created_at=timestamp(clock()))
     part = out.with_name(f".{out.name}.{new_id()}.part")
     try:
-        digest = _write(part, _archive(manifest, audit), keys)
+        content = _fhir_lines(manifest, audit) if as_fhir else _archive(manifest, audit)
+        digest = _write(part, content, keys)
         event = AuditExported(first=first, last=end, sha256=digest, recipients=len(keys))
         entry = audit.append(event, actor=actor)
         audit.confirm(entry)
@@ -128,14 +133,25 @@ def _archive(manifest: Manifest, audit: AuditLog) -> Iterator[bytes]:
     described = canonical_json(manifest.model_dump(mode="json")) + b"\n"
     yield tar_header(MANIFEST, len(described)) + described + tar_padding(len(described))
     yield tar_header(ENTRIES, manifest.entries_bytes)
+    for _, line in _unchanged(manifest, audit):
+        yield line
+    yield tar_padding(manifest.entries_bytes) + TAR_END
+
+
+def _fhir_lines(manifest: Manifest, audit: AuditLog) -> Iterator[bytes]:
+    for raw, _ in _unchanged(manifest, audit):
+        yield audit_event_line(Entry.from_raw(raw), origin=audit.origin)
+
+
+def _unchanged(manifest: Manifest, audit: AuditLog) -> Iterator[tuple[RawEntry, bytes]]:
+    """Yield the rows with their lines; AuditError at the end unless they are those that were surveyed."""
     digest = hashlib.sha256()
     for raw in audit.raw_entries(first=manifest.first, last=manifest.last):
         line = line_of(raw)
         digest.update(line)
-        yield line
+        yield raw, line
     if digest.hexdigest() != manifest.entries_sha256:
         raise AuditError("the audit log changed while it was exported", code="audit_damaged", hint="verify it")
-    yield tar_padding(manifest.entries_bytes) + TAR_END
 
 
 # --- files: age flattens the errors of what it reads from and writes to, so both ends keep them ------

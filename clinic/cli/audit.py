@@ -114,12 +114,24 @@ def prove(seq: int) -> None:
 @click.option("--out", "target", type=click.Path(path_type=Path), required=True)
 @click.option("--first", type=int, default=1, show_default=True)
 @click.option("--last", type=int, help="Default: the last entry.")
+@click.option(
+    "--format",
+    "layout",
+    type=click.Choice(["archive", "fhir"]),
+    default="archive",
+    show_default=True,
+    help="archive: what can be verified.  fhir: one R4 AuditEvent (IHE BALP) a line.",
+)
 @home_option
 @json_option
-def export(*, recipients: tuple[str, ...], target: Path, first: int, last: int | None, as_json: bool) -> None:
+def export(
+    *, recipients: tuple[str, ...], target: Path, first: int, last: int | None, layout: str, as_json: bool
+) -> None:
     """Verify the log and write it, encrypted for the auditors, to one file."""
     _, _, records = open_here()
-    done = write_export(records.audit, recipients, target, actor=OPERATOR, first=first, last=last)
+    done = write_export(
+        records.audit, recipients, target, actor=OPERATOR, first=first, last=last, as_fhir=layout == "fhir"
+    )
     if as_json:
         print_json({"path": str(done.path), "sha256": done.sha256, "manifest": done.manifest.model_dump(mode="json")})
         return
