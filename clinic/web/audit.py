@@ -107,13 +107,14 @@ def export() -> ResponseReturnValue:
     try:
         form = ExportForm.parse()
         path = services().config.run_dir / f"export-{new_id()}.age"
-        exported = export_log(services().records.audit, [form.recipient], path, actor=sessions.actor())
+        as_fhir, log, actor = form.layout == "fhir", services().records.audit, sessions.actor()
+        exported = export_log(log, [form.recipient], path, actor=actor, as_fhir=as_fhir)
     except InputError as error:
         return _page(problem=error, status=422)
     manifest = exported.manifest
     body = Response(_once(path), mimetype="application/octet-stream")
     body.content_length = path.stat().st_size
-    return _download(body, f"clinic-audit-{manifest.first}-{manifest.last}.age")
+    return _download(body, f"clinic-audit-{manifest.first}-{manifest.last}{'.fhir.ndjson' if as_fhir else ''}.age")
 
 
 def _page(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from flask import request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -273,4 +273,8 @@ class ExportForm(Form):
     """Who may open an export of the audit log."""
 
     recipient: Annotated[str, Field(pattern=r"^age1[0-9a-z]{50,80}$")]
-    problems = {"recipient": "an age recipient begins with `age1`; it is a public key, not the identity"}
+    layout: Literal["archive", "fhir"] = "archive"
+    problems = {
+        "recipient": "an age recipient begins with `age1`; it is a public key, not the identity",
+        "layout": "choose one of the two forms",
+    }

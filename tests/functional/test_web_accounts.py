@@ -170,3 +170,17 @@ def test_password_is_changed_through_the_form(world: World) -> None:
     response = browser.post("/password", current=PASSWORD, password="short")
     assert response.status_code == 422
     assert "10 characters" in response.text
+
+
+def test_auditor_exports_fhir(world: World) -> None:
+    """The other form opens with the auditor's key, and is one AuditEvent a line for each entry; a third is refused."""
+    identity = pyrage.x25519.Identity.generate()
+    auditor, recipient = world.browser(Role.AUDITOR), str(identity.to_public())
+    size = world.records.audit.head().size
+    response = auditor.post("/audit/export", recipient=recipient, layout="fhir")
+    assert f"clinic-audit-1-{size}.fhir.ndjson.age" in response.headers["Content-Disposition"]
+    lines = pyrage.decrypt(response.data, [identity]).splitlines()
+    assert len(lines) == size
+    assert all(b'"resourceType":"AuditEvent"' in line for line in lines)
+    assert world.events()[-1] == "log.exported"
+    assert auditor.post("/audit/export", recipient=recipient, layout="pdf").status_code == 422
