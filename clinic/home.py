@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from clinic.audit.events import AuditEvent, AuditOpened, KeySealed, KeyUnlocked, SharesRenewed
+from clinic.audit.events import AuditEvent, AuditOpened, CredentialRenewed, KeySealed, KeyUnlocked, SharesRenewed
 from clinic.audit.witness import require_current
 from clinic.config import Config, KeySource
 from clinic.crypto.durable import create_private, exclusive
@@ -31,6 +31,7 @@ from clinic.crypto.keys import (
     UnlockSecret,
     create_keyring,
     renew_recovery_key,
+    set_credential,
     set_passphrase,
     unlock,
 )
@@ -189,6 +190,19 @@ def renew_shares(config: Config, *, passphrase: str | None = None) -> tuple[str,
     recovery = renew_recovery_key(config.keys_file, secret)
     _record(config, keyring, SharesRenewed())
     return recovery.split()
+
+
+def renew_credential(config: Config, credential: bytes, *, passphrase: str | None = None) -> None:
+    """Let the clinic be opened by this credential (64 hexadecimal digits) in place of every one of before.
+
+    Raises:
+        SealedError: `key_malformed`, or the data folder cannot be unlocked.
+    """
+    new = KeyBytes.from_text(credential, "credential")
+    secret = _secret(config, passphrase)
+    keyring = _unlocked(config, secret)
+    set_credential(config.keys_file, secret, new=new)
+    _record(config, keyring, CredentialRenewed())
 
 
 def _unlocked(config: Config, secret: UnlockSecret, *, tries: int = 1) -> Keyring:

@@ -494,6 +494,13 @@ class SharesRenewed(AuditEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class CredentialRenewed(AuditEvent):
+    """A new credential opens the clinic; those of before open nothing any more."""
+
+    name: ClassVar[str] = "credential.renewed"
+
+
+@dataclass(frozen=True, slots=True)
 class RotationBegun(AuditEvent):
     """Version `version` of the key-encryption key is about to be made; `keys` patients' keys are to be re-wrapped."""
 
@@ -664,6 +671,7 @@ _EVENTS: Final[tuple[type[AuditEvent], ...]] = (
     PolicySetActivated,
     PatientShredded,
     ShreddingFinished,
+    CredentialRenewed,
 )
 
 REGISTRY: Final[dict[str, type[AuditEvent]]] = {event.name: event for event in _EVENTS}

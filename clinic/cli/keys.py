@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Final
 
 import click
@@ -11,15 +12,17 @@ from clinic import control
 from clinic.cli.common import Bars, err, home_option, json_option, load_config, out, print_json, unlock_passphrase
 from clinic.cli.sheets import sheets
 from clinic.config import Config, KeySource
+from clinic.crypto.durable import read_private
 from clinic.crypto.keys import RecoveryKey, slots
 from clinic.crypto.process import harden_process
 from clinic.crypto.recovery import read_share
 from clinic.domain import utc_now
 from clinic.errors import InputError, SealedError
-from clinic.home import can_unlock_unattended, key_usage, renew_shares, rotate_keys
+from clinic.home import can_unlock_unattended, key_usage, renew_credential, renew_shares, rotate_keys
 from clinic.home import recover as set_passphrase
 from clinic.records.uses import LIMIT
 
+_CREDENTIAL_BYTES: Final = 256
 _REFUSALS: Final = {
     "key_wrong": ("the passphrase does not fit", "try again; after a loss: `clinic keys recover`"),
     "unlock_locked": (
@@ -146,6 +149,23 @@ def new_shares(*, as_json: bool) -> None:
         return
     out.print(sheets(shares, home=str(config.home), made=utc_now()), markup=False)
     out.print("the sheets of before are void: destroy them")
+
+
+@keys.command("new-credential")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@home_option
+def new_credential(*, file: Path) -> None:
+    """Let the key in FILE (64 hexadecimal digits) open the clinic unattended; credentials of before are void.
+
+    For a new machine or a new TPM: unlock with what still opens it, hand the same FILE to `systemd-creds encrypt`,
+    then destroy it.  See docs/keys.md.
+    """
+    config = load_config()
+    passphrase = unlock_passphrase(config)
+    renew_credential(config, read_private(file, max_bytes=_CREDENTIAL_BYTES), passphrase=passphrase)
+    out.print("the clinic opens with this credential; those of before are void")
+    if config.key_source is not KeySource.CREDENTIAL:
+        out.print('to start with it from now on, write `key_source = "credential"` into clinic.toml', markup=False)
 
 
 def ask_recovery() -> RecoveryKey:

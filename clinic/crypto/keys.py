@@ -45,6 +45,7 @@ __all__ = [
     "remove_slot",
     "renew_recovery_key",
     "replace_slot",
+    "set_credential",
     "set_passphrase",
     "slots",
     "unlock",
@@ -120,14 +121,14 @@ def replace_slot(path: Path, secret: UnlockSecret, *, new: UnlockSecret, clock: 
 
 def set_passphrase(path: Path, secret: UnlockSecret, *, new: Passphrase, clock: Clock = utc_now) -> SlotInfo:
     """Make `new` the only passphrase; every other kind of slot stays, so the recovery key goes on to work."""
-    with exclusive(path.parent):
-        file = _read(path)
-        file_key, _ = unwrap_file_key(file, secret)
-        others = tuple(slot for slot in file.slots if slot.kind is not SlotKind.PASSPHRASE)
-        _require_room(len(others))
-        slot = wrap_file_key(file_key, new, file_id=file.id, at=clock())
-        _write(path, file, (*others, slot))
-    return _info(slot)
+    return _make_only(path, secret, new, clock=clock)
+
+
+def set_credential(path: Path, secret: UnlockSecret, *, new: KeyBytes, clock: Clock = utc_now) -> SlotInfo:
+    """Make `new` the only credential; every other kind of slot stays."""
+    if new.kind != "credential":
+        raise ValueError("this key is no credential")
+    return _make_only(path, secret, new, clock=clock)
 
 
 def remove_slot(path: Path, secret: UnlockSecret, *, slot_id: str) -> None:
@@ -156,12 +157,7 @@ def remove_slot(path: Path, secret: UnlockSecret, *, slot_id: str) -> None:
 def renew_recovery_key(path: Path, secret: UnlockSecret, *, clock: Clock = utc_now) -> RecoveryKey:
     """Return a new recovery key; the printed one opens nothing from now on."""
     recovery = RecoveryKey.generate()
-    with exclusive(path.parent):
-        file = _read(path)
-        file_key, _ = unwrap_file_key(file, secret)
-        others = tuple(slot for slot in file.slots if slot.kind is not SlotKind.RECOVERY)
-        _require_room(len(others))
-        _write(path, file, (*others, wrap_file_key(file_key, recovery, file_id=file.id, at=clock())))
+    _make_only(path, secret, recovery, clock=clock)
     return recovery
 
 
@@ -190,6 +186,18 @@ def drop_old_keks(path: Path, secret: UnlockSecret) -> Keyring:
         file = _read(path)
         file_key, _ = unwrap_file_key(file, secret)
         return _replace_keyring(path, file, _open_keyring(file, file_key).without_old_keks(), file_key)
+
+
+def _make_only(path: Path, secret: UnlockSecret, new: UnlockSecret, *, clock: Clock) -> SlotInfo:
+    """Put `new` in place of every slot of its kind."""
+    with exclusive(path.parent):
+        file = _read(path)
+        file_key, _ = unwrap_file_key(file, secret)
+        others = tuple(slot for slot in file.slots if slot.kind != new.kind)
+        _require_room(len(others))
+        slot = wrap_file_key(file_key, new, file_id=file.id, at=clock())
+        _write(path, file, (*others, slot))
+    return _info(slot)
 
 
 def _replace_keyring(path: Path, file: KeyFile, keyring: Keyring, file_key: bytes) -> Keyring:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from click.testing import CliRunner, Result
 
 from clinic.cli import main
 from clinic.config import Config
-from clinic.crypto.keys import RecoveryKey, SlotKind, slots
+from clinic.crypto.keys import KeyBytes, RecoveryKey, SlotKind, slots, unlock
 from clinic.errors import AuthenticationError, SealedError
 from clinic.home import HomeOptions, create, open_records, recover, unlock_home
 from clinic.records.records import Records
@@ -131,6 +132,29 @@ def test_new_shares_make_the_old_ones_void(tmp_path: Path, monkeypatch: pytest.M
     recover(made.config, RecoveryKey.from_shares(new[0], new[2]), NEW)
     records = open_records(made.config, unlock_home(made.config, passphrase=NEW))
     assert [entry.event for entry in records.audit.entries()][-2:] == ["shares.renewed", "key.unlocked"]
+
+
+def test_a_new_credential_makes_the_old_one_void(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a new mainboard: two sheets, a passphrase, a new credential; the old one opens nothing any more."""
+    old, new = secrets.token_hex(32).encode(), secrets.token_hex(32).encode()
+    made = create(tmp_path / "h", HomeOptions(credential=old, models=MODELS))
+    recover(made.config, RecoveryKey.from_shares(*made.shares[:2]), NEW)
+    toml = made.config.home / "clinic.toml"
+    toml.write_text(toml.read_text(encoding="utf-8").replace('"credential"', '"passphrase"'), encoding="utf-8")
+    file = tmp_path / "new.key"
+    file.write_bytes(new)
+    file.chmod(0o644)
+    monkeypatch.setenv("CLINIC_PASSPHRASE", NEW)
+    assert clinic("keys", "new-credential", str(file), config=made.config).exit_code == SealedError.exit_code
+    file.chmod(0o600)
+    monkeypatch.setenv("CLINIC_PASSPHRASE", NEW)
+    told = clinic("keys", "new-credential", str(file), config=made.config)
+    assert told.exit_code == 0, told.output
+    assert 'key_source = "credential"' in told.stdout
+    keyring = unlock(made.config.keys_file, KeyBytes.from_text(new, "credential"))
+    with pytest.raises(SealedError):
+        unlock(made.config.keys_file, KeyBytes.from_text(old, "credential"))
+    assert [entry.event for entry in open_records(made.config, keyring).audit.entries()][-1] == "credential.renewed"
 
 
 def test_init_prints_three_sheets(tmp_path: Path) -> None:

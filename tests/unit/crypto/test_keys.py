@@ -28,6 +28,7 @@ from clinic.crypto.keys import (
     remove_slot,
     renew_recovery_key,
     replace_slot,
+    set_credential,
     unlock,
 )
 from clinic.crypto.keys import slots as list_slots
@@ -423,3 +424,16 @@ def test_key_bytes_have_one_length() -> None:
     """Anything but 32 bytes is the caller's mistake."""
     with pytest.raises(ValueError, match="32 bytes"):
         KeyBytes(b"short", "credential")
+
+
+def test_a_new_credential_replaces_every_older_one(path: Path) -> None:
+    """The new one opens, the old ones open nothing, every other slot stays; another kind of key is refused."""
+    create_keyring(path, secrets=[FILE_KEY, CREDENTIAL])
+    add_slot(path, FILE_KEY, new=KeyBytes.generate("credential"))
+    new = KeyBytes.generate("credential")
+    assert set_credential(path, CREDENTIAL, new=new).kind is SlotKind.CREDENTIAL
+    assert [slot.kind for slot in list_slots(path)].count(SlotKind.CREDENTIAL) == 1
+    assert unlock(path, new).pack() == unlock(path, FILE_KEY).pack()
+    assert code_of(lambda: unlock(path, CREDENTIAL)) == "key_wrong"
+    with pytest.raises(ValueError, match="no credential"):
+        set_credential(path, FILE_KEY, new=FILE_KEY)
