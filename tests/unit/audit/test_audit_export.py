@@ -9,9 +9,10 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 import tarfile
 from dataclasses import asdict
-from errno import ENOSPC
+from errno import ENOSPC, EOPNOTSUPP, EROFS
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from clinic.audit.entry import Entry
 from clinic.audit.events import AuditExported, from_canonical
 from clinic.audit.export import Exported, export, open_export
 from clinic.audit.export_file import ENTRIES, MANIFEST, TAR_END, line_of, raw_of, tar_header, tar_padding
+from clinic.audit.export_out import OutFile
 from clinic.audit.log import AuditLog
 from clinic.audit.verify import Problem
 from clinic.domain import OPERATOR, canonical_json
@@ -32,6 +34,7 @@ from tests.unit.audit.audit_store import OTHER_SEED, SteadyClock, Store, fill
 KEY = pyrage.x25519.Identity.generate()
 IDENTITY = f"# created: today\n# public key: {KEY.to_public()}\n{KEY}\n"
 RECIPIENT = str(KEY.to_public())
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def _export(log: AuditLog, out: Path, **options: Any) -> Exported:
@@ -62,15 +65,15 @@ def test_an_export_opens_and_verifies(filled: Store, out: Path) -> None:
 def test_an_export_is_recorded_before_it_appears(filled: Store, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The log names range, digest and number of recipients, and was committed while the file had no name yet."""
     log = filled.log()
-    publish = export_module._publish
+    publish = OutFile.publish
     seen: list[Entry] = []
 
-    def check(part: Path, target: Path) -> None:
+    def check(file: OutFile) -> None:
         seen.extend(filled.log().entries(first=11))
-        assert not target.exists()
-        publish(part, target)
+        assert list(out.parent.iterdir()) == []
+        publish(file)
 
-    monkeypatch.setattr(export_module, "_publish", check)
+    monkeypatch.setattr(OutFile, "publish", check)
     done = _export(log, out)
     digest = hashlib.sha256(out.read_bytes()).hexdigest()
     assert (done.sha256, seen) == (digest, [done.entry])
@@ -197,14 +200,15 @@ def test_a_full_disk_leaves_nothing_behind(filled: Store, out: Path, monkeypatch
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
 
-    class FullWriter(export_module._Writer):
-        def __init__(self, path: Path) -> None:
-            super().__init__(path)
-            device = os.open("/dev/full", os.O_WRONLY)
-            os.dup2(device, self._fd)
-            os.close(device)
+    create = OutFile._create
 
-    monkeypatch.setattr(export_module, "_Writer", FullWriter)
+    def full(file: OutFile) -> int:
+        descriptor, device = create(file), os.open("/dev/full", os.O_WRONLY)
+        os.dup2(device, descriptor)
+        os.close(device)
+        return descriptor
+
+    monkeypatch.setattr(OutFile, "_create", full)
     with pytest.raises(StorageError) as caught:
         _export(filled.log(), out)
     assert caught.value.code == "disk_full"
@@ -227,21 +231,103 @@ def test_age_alone_would_not_notice_a_full_disk() -> None:
     assert refused
 
 
-def test_a_place_that_appeared_meanwhile_is_an_input_error(
+def _no_unnamed_files(monkeypatch: pytest.MonkeyPatch, number: int = EOPNOTSUPP) -> None:
+    """Behave as a medium that cannot hold a file without a name (FAT)."""
+    real = os.open
+
+    def refuse(path: Any, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(number, "as told")
+        return real(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", refuse)
+
+
+@pytest.mark.parametrize("unnamed", [True, False])
+def test_a_place_that_was_taken_meanwhile_stays_as_it_is(
+    filled: Store, out: Path, monkeypatch: pytest.MonkeyPatch, *, unnamed: bool
+) -> None:
+    """If the finished file cannot get its name, the reader learns it, nothing is overwritten and no part is left."""
+    fill_file = OutFile.fill
+
+    def taken(file: OutFile, *rest: Any) -> str:
+        out.write_text("mine")
+        return fill_file(file, *rest)
+
+    if not unnamed:
+        _no_unnamed_files(monkeypatch)
+    monkeypatch.setattr(OutFile, "fill", taken)
+    with pytest.raises(InputError) as caught:
+        _export(filled.log(), out)
+    assert caught.value.code == "output_exists"
+    assert (list(out.parent.iterdir()), out.read_text()) == ([out], "mine")
+
+
+def test_a_medium_without_unnamed_files_gets_the_same_export(
     filled: Store, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If the finished file cannot get its name, the reader learns it and no part is left."""
-    write = export_module._write
+    """Where a file must have a name from the start, a hidden one is given up for the real one at the end."""
+    _no_unnamed_files(monkeypatch)
+    _export(filled.log(), out)
+    assert list(out.parent.iterdir()) == [out]
+    assert stat.S_IMODE(out.stat().st_mode) == 0o600
+    assert open_export(out, IDENTITY, vkey=filled.log().vkey).report.ok
 
-    def blocked(part: Path, *rest: Any) -> str:
-        out.mkdir()
-        return write(part, *rest)
 
-    monkeypatch.setattr(export_module, "_write", blocked)
+def test_a_medium_that_refuses_for_another_reason_is_an_input_error(
+    filled: Store, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read-only disk is not tried again in another way."""
+    _no_unnamed_files(monkeypatch, EROFS)
     with pytest.raises(InputError) as caught:
         _export(filled.log(), out)
     assert caught.value.code == "output_unwritable"
-    assert list(out.parent.iterdir()) == [out]
+    assert list(out.parent.iterdir()) == []
+
+
+_EXPORTER = """
+import sys
+from pathlib import Path
+from clinic.audit.export import export
+from clinic.audit.export_out import OutFile
+from clinic.domain import OPERATOR
+from tests.unit.audit.audit_store import Store, open_engine
+
+def waiting(file):
+    print("written", flush=True)
+    sys.stdin.read()
+
+OutFile.publish = waiting
+if sys.argv[4] == "named":
+    OutFile.__init__.__globals__["os"].O_TMPFILE = 0  # opens no folder for writing
+path = Path(sys.argv[1])
+export(Store(path, open_engine(path)).log(), [sys.argv[2]], Path(sys.argv[3]), actor=OPERATOR)
+"""
+
+
+@pytest.mark.parametrize(("how", "left"), [("unnamed", 0), ("named", 1)])
+def test_an_export_that_is_killed_leaves_no_half_file(filled: Store, out: Path, how: str, left: int) -> None:
+    """`kill -9` after the last byte, before the name: the folder is empty.
+
+    Negative control: the way for media without unnamed files leaves its hidden `.part`, and never the name asked for.
+    """
+    command = [sys.executable, "-c", _EXPORTER, str(filled.path), RECIPIENT, str(out), how]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"written\n"
+        process.kill()
+    found = [path.name for path in out.parent.iterdir()]
+    assert len(found) == left
+    assert all(name.startswith(".audit.age.") and name.endswith(".part") for name in found)
+    assert [entry.event for entry in filled.log().entries()][-1] == "log.exported"
+
+
+def test_too_many_recipients_are_refused(filled: Store, out: Path) -> None:
+    """A list that nobody oversees is a mistake."""
+    many = [str(pyrage.x25519.Identity.generate().to_public()) for _ in range(21)]
+    with pytest.raises(InputError) as caught:
+        export(filled.log(), many, out, actor=OPERATOR)
+    assert caught.value.code == "recipient_invalid"
 
 
 # --- damage, and forgery by somebody who may encrypt to the auditor -----------------------------------
