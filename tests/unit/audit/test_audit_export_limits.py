@@ -1,0 +1,124 @@
+"""An export of any size, killed at any step: no half file under the name that was asked for, and memory that stays."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from clinic.audit.export import export, open_export
+from clinic.audit.export_file import line_of
+from clinic.domain import OPERATOR
+from clinic.errors import AuditError
+from tests.unit.audit.audit_store import Store, make_store, some_events
+from tests.unit.audit.test_audit_export import IDENTITY, RECIPIENT
+
+_CHILD = """
+import sys
+from pathlib import Path
+from clinic.audit import export as module
+from clinic.domain import OPERATOR
+from tests.unit.audit.audit_store import Store, open_engine
+
+path, out, recipient, step = sys.argv[1:]
+done = 0
+
+def pause():
+    print("at", flush=True)
+    sys.stdin.read()
+
+class Slow(module._Writer):
+    def write(self, data):
+        global done
+        written = super().write(data)
+        done += written
+        if step == "writing" and done > 100_000:
+            pause()
+        return written
+
+publish = module._publish
+
+def publishing(part, target):
+    if step == "recorded":
+        pause()
+    publish(part, target)
+    if step == "named":
+        pause()
+
+module._Writer, module._publish = Slow, publishing
+log = Store(path=Path(path), engine=open_engine(Path(path))).log()
+module.export(log, [recipient], Path(out), actor=OPERATOR)
+"""
+
+
+def filled_store(path: Path, count: int) -> Store:
+    """Return a log of so many entries."""
+    store = make_store(path)
+    log = store.log()
+    with store.begin() as connection:
+        for event in some_events(count):
+            log.append(event, actor=OPERATOR, connection=connection)
+    return store
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A log of which the export is longer than several parts of the age format."""
+    return filled_store(tmp_path_factory.mktemp("long") / "clinic.db", 1500)
+
+
+@pytest.mark.parametrize("step", ["writing", "recorded", "named"])
+def test_a_killed_export_leaves_no_half_file(long: Store, tmp_path: Path, step: str) -> None:
+    """`kill -9` while it writes, when it is recorded but has no name yet, and after: whole under its name, or not."""
+    out = tmp_path / "audit.age"
+    before = long.log().size()
+    command = [sys.executable, "-c", _CHILD, str(long.path), str(out), RECIPIENT, step]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "at\n"
+        child.kill()
+    left = list(tmp_path.glob(".*.part"))
+    assert len(left) == (0 if step == "named" else 1), "the control: it was killed with the file begun"
+    assert all(each.stat().st_mode & 0o777 == 0o600 for each in left)
+    assert out.exists() is (step == "named")
+    assert long.log().size() - before == (0 if step == "writing" else 1), "recorded before it has its name"
+    assert long.log().verify().ok
+    if step == "writing":
+        with pytest.raises(AuditError):
+            open_export(left[0], IDENTITY)  # what is left is hidden, encrypted, and no export
+    if step != "named":
+        export(long.log(), [RECIPIENT], out, actor=OPERATOR)
+    assert open_export(out, IDENTITY).report.ok
+
+
+def peak(action: Callable[[], object]) -> int:
+    """Return how many bytes Python held at most while it did this."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        action()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_does_not_grow_with_the_log(tmp_path: Path) -> None:
+    """Four times the entries, the same memory; the control, which holds what it yields, does not."""
+    log = filled_store(tmp_path / "clinic.db", 4800).log()
+    log.head()
+
+    def write(last: int) -> int:
+        out = tmp_path / f"{last}.age"
+        return peak(lambda: export(log, [RECIPIENT], out, actor=OPERATOR, last=last))
+
+    def hold(last: int) -> int:
+        return peak(lambda: [line_of(raw) for raw in log.raw_entries(last=last)])
+
+    write(1)  # what is imported and cached at the first time
+    assert write(4800) < 1.2 * write(1200)
+    assert hold(4800) > 1.7 * hold(1200)
