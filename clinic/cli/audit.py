@@ -13,6 +13,7 @@ from clinic.audit.consistency import growth, note_in
 from clinic.audit.entry import Entry
 from clinic.audit.export import export as write_export
 from clinic.audit.export import open_export
+from clinic.audit.export_range import Bound, resolve
 from clinic.audit.verify import VerifyReport
 from clinic.audit.witness import add, open_given, verify_witnessed, witnessed
 from clinic.cli.common import err, home_option, json_option, open_here, out, print_json
@@ -112,8 +113,10 @@ def prove(seq: int) -> None:
     "--recipient", "recipients", multiple=True, required=True, help="An age recipient (`age1...`); repeatable."
 )
 @click.option("--out", "target", type=click.Path(path_type=Path), required=True)
-@click.option("--first", type=int, default=1, show_default=True)
-@click.option("--last", type=int, help="Default: the last entry.")
+@click.option(
+    "--from", "--first", "start", help="An entry's number, or a day (2026-11-26, UTC).  Default: the first entry."
+)
+@click.option("--to", "--last", "end", help="The same, included.  Default: the last entry.")
 @click.option(
     "--format",
     "layout",
@@ -125,10 +128,12 @@ def prove(seq: int) -> None:
 @home_option
 @json_option
 def export(
-    *, recipients: tuple[str, ...], target: Path, first: int, last: int | None, layout: str, as_json: bool
+    *, recipients: tuple[str, ...], target: Path, start: str | None, end: str | None, layout: str, as_json: bool
 ) -> None:
     """Verify the log and write it, encrypted for the auditors, to one file."""
+    bounds = [None if text is None else Bound.parse(text) for text in (start, end)]
     _, _, records = open_here()
+    first, last = resolve(records.audit.raw_entries(), *bounds)
     done = write_export(
         records.audit, recipients, target, actor=OPERATOR, first=first, last=last, as_fhir=layout == "fhir"
     )

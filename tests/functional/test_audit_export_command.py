@@ -1,0 +1,91 @@
+"""`clinic audit export` as it is typed: ranges by number and by day, both formats, mistakes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyrage
+import pytest
+from click.testing import CliRunner, Result
+
+from clinic.audit.events import LoginSucceeded
+from clinic.cli import main
+from clinic.config import Config
+from clinic.domain import OPERATOR
+from clinic.home import HomeOptions, create, open_records, unlock_home
+
+KEY = pyrage.x25519.Identity.generate()
+RECIPIENT = str(KEY.to_public())
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A data folder with a few entries."""
+    config: Config = create(tmp_path / "home", HomeOptions(insecure_key_file=True)).config
+    audit = open_records(config, unlock_home(config)).audit
+    for number in range(4):
+        audit.append(LoginSucceeded(user_id=f"u-{number}"), actor=OPERATOR)
+    return config.home
+
+
+def export(home: Path, out: Path, *options: str) -> Result:
+    """Run the command with `--json`."""
+    common = ["audit", "export", "--home", str(home), "--recipient", RECIPIENT, "--out", str(out), "--json"]
+    return CliRunner().invoke(main, [*common, *options])
+
+
+def today(home: Path) -> str:
+    """Return the day of the first entry."""
+    config = Config.load(home)
+    return next(open_records(config, unlock_home(config)).audit.entries()).at[:10]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        pytest.param([], (1, 5), id="all"),
+        pytest.param(["--from", "2", "--to", "4"], (2, 4), id="numbers"),
+        pytest.param(["--first", "2", "--last", "4"], (2, 4), id="the names of before"),
+        pytest.param(["--from", "DAY", "--to", "DAY"], (1, 5), id="a day"),
+    ],
+)
+def test_a_range_is_exported(home: Path, tmp_path: Path, options: list[str], expected: tuple[int, int]) -> None:
+    """The manifest says what is in it, and nothing else is."""
+    out = tmp_path / "audit.age"
+    done = export(home, out, *(option.replace("DAY", today(home)) for option in options))
+    assert done.exit_code == 0, done.output
+    manifest = json.loads(done.stdout)["manifest"]
+    assert (manifest["first"], manifest["last"], manifest["count"]) == (*expected, expected[1] - expected[0] + 1)
+    identity = tmp_path / "key"
+    identity.write_text(str(KEY))
+    opened = CliRunner().invoke(main, ["audit", "open", str(out), "--identity", str(identity), "--json"])
+    assert [entry["seq"] for entry in json.loads(opened.stdout)["entries"]] == list(range(expected[0], expected[1] + 1))
+
+
+def test_fhir_is_one_resource_a_line(home: Path, tmp_path: Path) -> None:
+    """What the recipient decrypts is NDJSON."""
+    out = tmp_path / "audit.ndjson.age"
+    assert export(home, out, "--format", "fhir", "--from", "3").exit_code == 0
+    lines = pyrage.decrypt(out.read_bytes(), [KEY]).splitlines()
+    assert [json.loads(line)["resourceType"] for line in lines] == ["AuditEvent"] * 3
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param(["--from", "yesterday"], id="no day"),
+        pytest.param(["--from", "2026-02-31"], id="no such day"),
+        pytest.param(["--from", "1999-01-01", "--to", "1999-12-31"], id="before the log"),
+        pytest.param(["--from", "4", "--to", "3"], id="backwards"),
+        pytest.param(["--to", "6"], id="beyond the end"),
+    ],
+)
+def test_a_range_that_is_none_is_a_usage_error(home: Path, tmp_path: Path, options: list[str]) -> None:
+    """Exit 2, the code, a hint, no file, and nothing recorded."""
+    out = tmp_path / "audit.age"
+    done = export(home, out, *options)
+    error = json.loads(done.stdout)["error"]
+    assert (done.exit_code, error["code"], bool(error["hint"]), out.exists()) == (2, "range_invalid", True, False)
+    config = Config.load(home)
+    assert open_records(config, unlock_home(config)).audit.head().size == 5
