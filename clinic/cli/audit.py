@@ -40,7 +40,7 @@ def verify(ctx: click.Context, *, checkpoint_file: Path | None, as_json: bool) -
     This verifies the log itself; `clinic doctor` compares the records with it.
     """
     config, _, records = open_here()
-    checkpoint = None if checkpoint_file is None else _read_checkpoint(checkpoint_file, records.audit.vkey)
+    checkpoint = None if checkpoint_file is None else _checkpoint_given(read_text(checkpoint_file), records.audit.vkey)
     report = verify_witnessed(config.home, records.audit, checkpoint=checkpoint)
     if as_json:
         print_json(report_document(report))
@@ -105,6 +105,9 @@ def witness_list(*, as_json: bool) -> None:
 def prove(seq: int) -> None:
     """Print a proof that entry SEQ is in the log, for somebody who is not to see the others."""
     _, _, records = open_here()
+    size = records.audit.size()
+    if not 1 <= seq <= size:
+        raise InputError(f"there is no audit entry `{seq}`", code="entry_unknown", hint=f"1 to {size}")
     click.echo(records.audit.prove(seq), nl=False)
 
 
@@ -156,6 +159,8 @@ def open_command(
 ) -> None:
     """Decrypt and verify an export, without any data folder, and print its entries."""
     earlier = None if checkpoint_file is None else read_text(checkpoint_file)
+    if vkey is not None and earlier is not None:
+        earlier = _checkpoint_given(earlier, vkey)
     opened = open_export(file, read_text(identity), vkey=vkey, checkpoint=earlier)
     entries = [entry_document(entry) for entry in opened.entries]
     if as_json:
@@ -212,9 +217,9 @@ def entry_document(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _read_checkpoint(path: Path, vkey: str) -> str:
-    """Read a checkpoint file; one that is none is a mistake of whoever named it, not a finding about the log."""
-    note = note_in(read_text(path))
+def _checkpoint_given(text: str, vkey: str) -> str:
+    """Return the checkpoint; one that is none is a mistake of whoever named it, not a finding about the log."""
+    note = note_in(text)
     with suppress(AuditError):  # rightly formed, not rightly signed: verification says so
         open_given(note, vkey=vkey)
     return note

@@ -71,6 +71,13 @@ def test_a_file_that_is_no_checkpoint_is_a_usage_error(config: Config, tmp_path:
         result = clinic(config, "audit", *command, str(bad))
         assert (result.exit_code, "(checkpoint_malformed)" in result.stderr) == (2, True)
     assert clinic(config, "audit", "checkpoint", "--since", "0").exit_code == 2
+    for seq in ("0", "999"):
+        result = clinic(config, "audit", "prove", seq)
+        assert (result.exit_code, "(entry_unknown)" in result.stderr) == (2, True)
+    opening = ("audit", "open", str(bad), "--identity", str(bad), "--checkpoint", str(bad), "--vkey")
+    for vkey in (open_records(config, unlock_home(config)).audit.vkey, "no key"):
+        result = CliRunner().invoke(main, [*opening, vkey])
+        assert (result.exit_code, "(checkpoint_malformed)" in result.stderr) == (2, True)
     assert "(audit_rolled_back)" in clinic(config, "audit", "checkpoint", "--since", "999").stderr
 
 
