@@ -108,7 +108,7 @@ def export() -> ResponseReturnValue:
         form = ExportForm.parse()
         path = services().config.run_dir / f"export-{new_id()}.age"
         as_fhir, log, actor = form.layout == "fhir", services().records.audit, sessions.actor()
-        exported = export_log(log, [form.recipient], path, actor=actor, as_fhir=as_fhir)
+        exported = export_log(log, form.recipients, path, actor=actor, as_fhir=as_fhir)
     except InputError as error:
         return _page(problem=error, status=422)
     manifest = exported.manifest

@@ -272,9 +272,14 @@ class ClipForm(Form):
 class ExportForm(Form):
     """Who may open an export of the audit log."""
 
-    recipient: Annotated[str, Field(pattern=r"^age1[0-9a-z]{50,80}$")]
+    recipient: Annotated[str, Field(pattern=r"^age1[0-9a-z]{50,80}([\s,]+age1[0-9a-z]{50,80}){0,19}$")]
     layout: Literal["archive", "fhir"] = "archive"
     problems = {
-        "recipient": "an age recipient begins with `age1`; it is a public key, not the identity",
+        "recipient": "an age recipient begins with `age1`; it is a public key, not the identity; at most 20",
         "layout": "choose one of the two forms",
     }
+
+    @property
+    def recipients(self) -> list[str]:
+        """The recipients one by one."""
+        return self.recipient.replace(",", " ").split()

@@ -9,6 +9,7 @@ import pytest
 
 from clinic.audit.export import open_export
 from clinic.domain import Role
+from clinic.errors import InputError
 from clinic.records.patients import Patient
 from tests.functional.web_world import CANARY, PASSWORD, World
 
@@ -123,6 +124,22 @@ def test_export_opens_with_the_auditors_key_only(world: World, tmp_path: Path) -
     assert open_export(export, str(identity)).manifest.last >= size
     assert list(world.services.config.run_dir.glob("*.age")) == []
     assert "log.exported" in world.events()
+
+
+def test_export_opens_with_the_key_of_each_recipient(world: World, tmp_path: Path) -> None:
+    """Several public keys, one a line or with commas: each opens it, no other; one bad line refuses all."""
+    first, second, stranger = (pyrage.x25519.Identity.generate() for _ in range(3))
+    auditor = world.browser(Role.AUDITOR)
+    for separator in ("\r\n", ", "):
+        response = auditor.post("/audit/export", recipient=f"{first.to_public()}{separator}{second.to_public()}")
+        assert response.status_code == 200
+        export = tmp_path / "log.age"
+        export.write_bytes(response.data)
+        assert open_export(export, str(first)).report.ok
+        assert open_export(export, str(second)).report.ok
+        with pytest.raises(InputError):
+            open_export(export, str(stranger))
+    assert auditor.post("/audit/export", recipient=f"{first.to_public()}\nnobody").status_code == 422
 
 
 @pytest.mark.parametrize("recipient", ["", "not a key", "age1" + "q" * 58, "AGE-SECRET-KEY-1" + "Q" * 58])
