@@ -32,6 +32,7 @@ from clinic.web import (
     health,
     notes,
     patients,
+    policies,
     ports,
     recordings,
     security,
@@ -52,6 +53,7 @@ _BLUEPRINTS = (
     audit.blueprint,
     admin.blueprint,
     backups.blueprint,
+    policies.blueprint,
     shredding.blueprint,
     health.blueprint,
 )

@@ -385,12 +385,13 @@ class Consultation:
         return stored.note
 
     def _report(self, encounter_id: EncounterId, stage: Stage, done: float) -> None:
-        """Say how far a long step is, and end it if the patient's record was destroyed meanwhile."""
+        """Say how far a long step is; end it if consent was withdrawn, or the patient's record destroyed, meanwhile."""
         now = time.monotonic()
         if now - self._looked >= _LOOK_EVERY_S:
             self._looked = now
             with self._records.read() as tx:
                 tx.encounters.require_living(encounter_id)
+                _require_consent(tx, encounter_id)
         self._progress(stage, done)
 
     def _enter(self, encounter_id: EncounterId, stage: Stage) -> None:

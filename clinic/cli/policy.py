@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, cast
 
 import click
 
@@ -15,8 +16,11 @@ from clinic.generation.profiles import load_profile
 from clinic.generation.prompts import load_template, template_ids
 from clinic.policy import golden
 from clinic.policy.activation import Activation
+from clinic.policy.counterfactual import Counterfactual, counterfactual
+from clinic.policy.engine import Explanation
 from clinic.policy.engine import explain as explain_decision
 from clinic.policy.load import check as load_gate
+from clinic.policy.recorded import recorded
 from clinic.policy.request import PolicyRequest
 from clinic.policy.screen import screen_lines
 from clinic.services import PolicySource
@@ -201,18 +205,49 @@ def _print_activation(done: Activation, *, as_json: bool) -> None:
 
 
 @policy.command()
-@click.argument("request", type=click.File("r", encoding="utf-8"))
+@click.argument("request")
 @directory_option
 @profile_option
 @home_option
 @json_option
-def explain(request: TextIO, *, directory: Path | None, profile: str | None, as_json: bool) -> None:
-    """Say which policies decide REQUEST (a JSON file), and why.  Nothing is recorded or generated."""
-    policy_set = load_gate(_directory(directory), _profile(profile))
-    explanation = explain_decision(policy_set, PolicyRequest.from_json(read_stream(request)))
-    if as_json:
-        print_json(explanation.as_json())
+def explain(request: str, *, directory: Path | None, profile: str | None, as_json: bool) -> None:
+    """Say which policies decide REQUEST, why, and what would change it.  Nothing is recorded or generated.
+
+    REQUEST is a JSON file (`-`: standard input), or the number of an audit entry: then the decision that it records is
+    explained in the words of the policies that made it.
+    """
+    if request.isascii() and request.isdigit() and not Path(request).exists():
+        _explain_recorded(int(request), as_json=as_json)
         return
+    policy_set = load_gate(_directory(directory), _profile(profile))
+    file = click.File("r", encoding="utf-8").convert(request, None, click.get_current_context())
+    asked = PolicyRequest.from_json(read_stream(cast("TextIO", file)))
+    explanation, changes = explain_decision(policy_set, asked), counterfactual(policy_set, asked)
+    if as_json:
+        print_json(explanation.as_json() | {"counterfactual": changes.as_json()})
+        return
+    _print_explanation(explanation)
+    _print_changes(changes)
+
+
+def _explain_recorded(seq: int, *, as_json: bool) -> None:
+    config, _, records = open_here()
+    store = PolicySource(config, records)
+    decision = recorded(records.audit.entry(seq), store.find)
+    if as_json:
+        print_json(decision.as_json())
+        return
+    out.print(f"audit entry {seq}, {decision.at}: {decision.action} for {decision.purpose}", markup=False)
+    out.print(f"  by {decision.actor} ({decision.role}), encounter {decision.encounter}", markup=False)
+    out.print(f"  template {decision.template}, model {decision.model}", markup=False)
+    _print_explanation(decision.explanation)
+    if decision.redacted:
+        out.print(f"  taken out of what the model saw: {', '.join(decision.redacted)}", markup=False)
+    if not decision.set_known:
+        out.print("  the policy set that decided is not here any more: its messages cannot be given", markup=False)
+
+
+def _print_explanation(explanation: Explanation) -> None:
     out.print(f"{explanation.outcome}", markup=False, style="bold")
     for fired in explanation.policies:
         out.print(f"  {fired.effect} {fired.id} ({fired.file}): {fired.message}", markup=False)
@@ -220,6 +255,19 @@ def explain(request: TextIO, *, directory: Path | None, profile: str | None, as_
         out.print(f"  reason {reason.code}: {reason.message}", markup=False)
     if explanation.obligations:
         out.print(f"  obligations: {', '.join(explanation.obligations)}", markup=False)
+
+
+def _print_changes(changes: Counterfactual) -> None:
+    out.print("what would change it:", markup=False)
+    for name, found in changes.changes.items():
+        text = ", or ".join(f"{change.fact} {_shown(change.now)} -> {_shown(change.then)}" for change in found)
+        out.print(f"  {name}: {text or 'no change of one fact'}", markup=False)
+    if changes.denied and not changes.enough:
+        out.print("  the first change of each, made together, would not be enough", markup=False)
+
+
+def _shown(value: object) -> str:
+    return json.dumps(value)
 
 
 @policy.command()

@@ -140,6 +140,16 @@ class PolicyStore:
             raise _damaged(activation)
         return loaded
 
+    def find(self, sha256: str) -> PolicySet | None:
+        """Return the activated set with this hash; None if it is not there any more, or not as it was signed."""
+        for past in reversed(self.history()):
+            if past.event.policy_set == sha256:
+                try:
+                    return self.load(past)
+                except PolicyError:
+                    return None
+        return None
+
     # --- changing it ----------------------------------------------------------------------------------
 
     def ensure(self, source: Path, profile: str, *, actor: Actor) -> None:

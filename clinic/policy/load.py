@@ -113,6 +113,11 @@ class PolicySet:
         return REASONS | {name: info.message for name, info in self.policies.items()}
 
     @property
+    def text(self) -> str:
+        """All policies as Cedar text, as the engine holds them."""
+        return str(self._handle)
+
+    @property
     def is_intact(self) -> bool:
         """Whether policies and schema are still those that were loaded under this hash."""
         return _seal(self._handle, self._schema, self.sha256) == self._seal

@@ -283,3 +283,17 @@ class ExportForm(Form):
     def recipients(self) -> list[str]:
         """The recipients one by one."""
         return self.recipient.replace(",", " ").split()
+
+
+class PolicySeqForm(Form):
+    """Which past decision."""
+
+    seq: Annotated[int, Field(ge=1, le=2**53)]
+    problems = {"seq": "give the number of an audit entry"}
+
+
+class PolicyTrialForm(Form):
+    """A request to try on the policies."""
+
+    request: Annotated[str, Field(min_length=2, max_length=20_000)]
+    problems = {"request": "paste a request as JSON (at most 20,000 characters)"}

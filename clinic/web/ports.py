@@ -15,6 +15,7 @@ from flask import current_app
 
 from clinic.config import Config
 from clinic.domain import Actor, EncounterId, Reason
+from clinic.policy.activation import PolicyStore
 from clinic.records.records import Records
 
 _EXTENSION = "clinic"
@@ -55,6 +56,10 @@ class Services(Protocol):
     @property
     def jobs(self) -> Jobs:
         """The background jobs."""
+
+    @property
+    def policy(self) -> PolicyStore:
+        """The policy sets: the one that decides, and those before it."""
 
     @property
     def session_key(self) -> bytes:

@@ -365,15 +365,23 @@ class HearingTranscriber:
 
     def __init__(self, meanwhile: Callable[[], None]) -> None:
         self.asked = 0
+        self.finished = 0
         self._meanwhile = meanwhile
 
     def transcribe(
-        self, audio: NDArray[np.float32], *, language: str | None = None, progress: object = None
+        self,
+        audio: NDArray[np.float32],
+        *,
+        language: str | None = None,
+        progress: Callable[[float], None] | None = None,
     ) -> Transcript:
         """Return a fixed transcript."""
-        del audio, language, progress
+        del audio, language
         self.asked += 1
         self._meanwhile()
+        assert progress is not None
+        progress(0.5)
+        self.finished += 1
         return text_to_transcript(TEXT).model_copy(update={"model": self.model, "model_sha256": self.model_sha256})
 
 
@@ -405,7 +413,7 @@ def recorded(records: Records, consent: Consent) -> EncounterId:
 def test_withdrawn_consent_stops_transcription(
     config: Config, records: Records, before: Consent, meanwhile: Consent, asked: int
 ) -> None:
-    """Without consent nothing is transcribed; withdrawn during the work, nothing is stored; either way it says so."""
+    """Without consent nothing is transcribed; withdrawn during the work, that ends at once; either way it says so."""
     encounter = recorded(records, before)
 
     def answer() -> None:
@@ -429,6 +437,7 @@ def test_withdrawn_consent_stops_transcription(
         assert state_of(records, encounter) == (EncounterState.DENIED, "consent_missing")
         assert [e.event for e in records.audit.entries()][-1] == "transcription.failed"
     assert transcriber.asked == asked
+    assert transcriber.finished == (meanwhile is Consent.GIVEN)
     with records.read() as tx:
         assert (tx.transcripts.current(encounter) is not None) is (meanwhile is Consent.GIVEN)
 

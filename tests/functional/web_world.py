@@ -35,7 +35,7 @@ from clinic.records.encounters import Encounter
 from clinic.records.patients import Patient
 from clinic.records.records import Records
 from clinic.records.users import User
-from clinic.services import notices
+from clinic.services import PolicySource, notices
 from clinic.speech.decode import wav_clip
 
 HASHER = PasswordHasher.from_parameters(CHEAPEST)
@@ -105,6 +105,11 @@ class WebServices:
     def notices(self, encounter_id: EncounterId) -> tuple[str, ...]:
         """Return the real notices."""
         return notices(self.records, encounter_id)
+
+    @property
+    def policy(self) -> PolicySource:
+        """Return the real policy sets."""
+        return PolicySource(self.config, self.records)
 
     def denial(self, encounter_id: EncounterId) -> tuple[Reason, ...]:
         """Return the reasons that the test has set."""
