@@ -20,6 +20,7 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
 from clinic.config import Config
+from clinic.home import guard_of
 from clinic.web import (
     access,
     admin,
@@ -38,6 +39,7 @@ from clinic.web import (
     security,
     sessions,
     shredding,
+    stopped,
 )
 from clinic.web.converters import PartId, RecordId
 from clinic.web.ports import Services
@@ -78,6 +80,7 @@ def create_app(services: Services, *, insecure_http: bool = False, clock: sessio
     app.config["SPOOL_DIR"] = services.config.run_dir
     app.config["MAX_UPLOAD_BYTES"] = services.config.web.max_upload_mb * 1024 * 1024
     app.url_map.converters.update(id=RecordId, part=PartId)
+    app.before_request(stopped.refuse)
     app.before_request(limit_body)
     sessions.configure(app, clock=clock)
     app.before_request(access.enforce)
@@ -103,11 +106,33 @@ def create_sealed_app(config: Config) -> Flask:
 
     @app.errorhandler(HTTPException)
     def sealed(_error: HTTPException) -> Response:
-        response = make_response(render_template("sealed.html"), _SEALED)
-        response.headers["Retry-After"] = "30"
-        return response
+        return _sealed_page()
 
     return app
+
+
+def create_stopped_app(config: Config) -> Flask:
+    """Build what answers while the audit log is latched and no process with the key may run."""
+    app = _flask()
+    app.after_request(security.set_headers)
+    guard = guard_of(config)
+
+    @app.get("/health", provide_automatic_options=False)
+    def health_while_stopped() -> ResponseReturnValue:
+        return jsonify(status="stopped"), stopped.STATUS
+
+    @app.errorhandler(HTTPException)
+    def refuse(_error: HTTPException) -> Response:
+        latch = guard.current()
+        return stopped.page(latch, as_json=stopped.wants_json()) if latch is not None else _sealed_page()
+
+    return app
+
+
+def _sealed_page() -> Response:
+    response = make_response(render_template("sealed.html"), _SEALED)
+    response.headers["Retry-After"] = "30"
+    return response
 
 
 def _flask() -> Flask:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import tomllib
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -83,6 +83,16 @@ class BackupConfig(_Section):
     recipients: tuple[str, ...] = ()
 
 
+class AuditConfig(_Section):
+    """The audit log's guard: the disk reserve, what clock and lock are forgiven, and a second copy of the log."""
+
+    reserve_mb: Annotated[int, Field(ge=0, le=65536)] = 64
+    clock_limit_s: Annotated[int, Field(ge=0, le=86400)] = 300
+    lock_limit_s: Annotated[int, Field(ge=0, le=3600)] = 15
+    second_sink: Path | None = None
+    second_sink_mode: Literal["required", "optional"] = "optional"
+
+
 class Config(_Section):
     """The whole configuration of one data folder."""
 
@@ -94,6 +104,7 @@ class Config(_Section):
     generation: GenerationConfig = GenerationConfig()
     policy: PolicyConfig = PolicyConfig()
     backup: BackupConfig = BackupConfig()
+    audit: AuditConfig = AuditConfig()
 
     @property
     def database(self) -> Path:

@@ -292,11 +292,11 @@ class Consultation:
             with self._records.read() as tx:
                 _require_consent(tx, encounter_id)  # writing took a while: the answer of now counts
         except (GenerationError, PolicyDeniedError) as error:
-            with self._records.write() as tx:
+            with self._records.write(closing=True) as tx:
                 tx.generations.fail(generation, error.code)
                 tx.append(GenerationFailed(generation=generation, authorized_seq=seq, code=error.code), actor=actor)
             raise
-        with self._records.write() as tx:
+        with self._records.write(closing=True) as tx:
             _require_consent(tx, encounter_id)
             tx.generations.complete(generation, completion)
             event = GenerationCompleted(

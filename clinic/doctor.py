@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from clinic.audit.latch import WORDS
 from clinic.backup.history import History, history
 from clinic.backup.locate import at_hand
 from clinic.backup.schedule import health
@@ -22,7 +23,7 @@ from clinic.domain import utc_now
 from clinic.errors import ClinicError
 from clinic.generation.launcher import is_answering
 from clinic.generation.profiles import load_profile
-from clinic.home import key_usage, open_records
+from clinic.home import guard_of, key_usage, open_records, sink_of
 from clinic.policy.golden import run as run_golden
 from clinic.records.engine import integrity_problems, open_engine
 from clinic.records.uses import LIMIT
@@ -58,6 +59,9 @@ def examine(config: Config, keyring: Keyring | None) -> tuple[Finding, ...]:
         ("database", lambda: _database(config)),
         ("key use", lambda: _key_use(config)),
         ("audit log", lambda: _audit(config, keyring)),
+        ("audit latch", lambda: _latch(config)),
+        ("disk reserve", lambda: _reserve(config)),
+        ("second copy of the log", lambda: _second_copy(config, keyring)),
         ("records against the log", lambda: _sweep(config, keyring)),
         ("backup", lambda: _backup(config, keyring)),
         ("backup drill", lambda: _drill(config, keyring)),
@@ -185,6 +189,42 @@ def _audit(config: Config, keyring: Keyring | None) -> Finding:
     if not report.ok:
         return Finding("audit log", ok=False, detail=report.message, hint="keep everything as it is; call the auditor")
     return Finding("audit log", ok=True, detail=f"{report.entries} entries, verified")
+
+
+def _latch(config: Config) -> Finding:
+    latch = guard_of(config).current()
+    if latch is None:
+        return Finding("audit latch", ok=True, detail="not set")
+    what, then = WORDS[latch.reason]
+    return Finding("audit latch", ok=False, detail=f"everything is stopped since {latch.at}: {what}", hint=then)
+
+
+def _reserve(config: Config) -> Finding:
+    size, reserve = config.audit.reserve_mb, guard_of(config).reserve
+    if size == 0:
+        return Finding("disk reserve", ok=True, detail="none (`audit.reserve_mb` is 0)")
+    if reserve.is_reached:
+        return Finding("disk reserve", ok=False, detail=f"less than {size} MiB are free", hint="make room on the disk")
+    if not reserve.is_whole:
+        return Finding("disk reserve", ok=True, detail=f"{size} MiB are free; the next start keeps as much back")
+    return Finding("disk reserve", ok=True, detail=f"{size} MiB kept back, and more than that free")
+
+
+def _second_copy(config: Config, keyring: Keyring | None) -> Finding:
+    name, sink = "second copy of the log", sink_of(config)
+    if sink is None:
+        return Finding(name, ok=True, detail="none configured")
+    if keyring is None:
+        return Finding(name, ok=False, detail="not looked at: sealed", hint="give the passphrase")
+    if sink.is_on_device_of(config.database):
+        return Finding(
+            name, ok=False, detail=f"{sink.path} is on the same device as the log", hint="it should be on another one"
+        )
+    report = open_records(config, keyring).audit.compare_sink()
+    if report is None or not report.ok:
+        detail = "" if report is None else report.message
+        return Finding(name, ok=False, detail=detail, hint="put the device back; if it was there, call the auditor")
+    return Finding(name, ok=True, detail=report.message)
 
 
 def _sweep(config: Config, keyring: Keyring | None) -> Finding:

@@ -14,6 +14,7 @@ The tree (codes in parentheses are documented in `docs/errors.md`; a test holds 
     +-- SealedError                 (sealed, key_wrong, key_missing, key_file_damaged, ...)
     +-- DecryptionError             (sealed_data_damaged)
     +-- AuditError                  (audit_unavailable, audit_damaged)
+    |   +-- AuditLatchedError       (audit_latched)
     +-- PolicyError                 (policy_invalid, policy_failed)
     +-- PolicyDeniedError           (denied)
     +-- AudioError                  (audio_empty, audio_unreadable, audio_too_long, ...)
@@ -76,6 +77,13 @@ class AuditError(ClinicError):
 
     default_code = "audit_unavailable"
     http_status = 503
+
+
+class AuditLatchedError(AuditError):
+    """Raised while the audit log is latched: it failed once, and stays refused until it has been verified."""
+
+    default_code = "audit_latched"
+    exit_code = 5
 
 
 class PolicyError(ClinicError):

@@ -66,6 +66,10 @@ FAILURES: Final[dict[str, tuple[str, str]]] = {
         "the audit log cannot be written, so nothing is generated",
         "tell the administrator (`clinic doctor`)",
     ),
+    "audit_latched": (
+        "the audit log stopped everything after a failure",
+        "tell the administrator (`clinic audit verify --clear`); then try again",
+    ),
     "disk_full": ("the disk is full or cannot be written", "tell the administrator; nothing acknowledged is lost"),
     "policy_invalid": (
         "the policy set cannot be used, so nothing is generated",

@@ -12,12 +12,16 @@ from __future__ import annotations
 
 import os
 import shutil
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from clinic.audit.database_file import forget_cached
 from clinic.audit.events import AuditEvent, AuditOpened, CredentialRenewed, KeySealed, KeyUnlocked, SharesRenewed
-from clinic.audit.witness import require_current
+from clinic.audit.guard import Guard, Limits
+from clinic.audit.latch import Latch
+from clinic.audit.sink import SecondSink
+from clinic.audit.witness import require_current, verify_witnessed
 from clinic.config import Config, KeySource
 from clinic.crypto.durable import create_private, exclusive
 from clinic.crypto.envelope import FieldContext, open_sealed, seal
@@ -44,7 +48,7 @@ from clinic.crypto.local_ca import (
 )
 from clinic.crypto.sources import create_insecure_key_file, load_credential, read_insecure_key_file
 from clinic.domain import OPERATOR
-from clinic.errors import ConfigError, SealedError, StorageError
+from clinic.errors import AuditLatchedError, ConfigError, SealedError, StorageError
 from clinic.jobs.store import create_store
 from clinic.records.engine import open_engine, read_transaction
 from clinic.records.migrate import check_current, upgrade
@@ -125,12 +129,43 @@ def can_unlock_unattended(config: Config) -> bool:
 
 def open_records(config: Config, keyring: Keyring) -> Records:
     """Open the database of an unlocked data folder, refusing one whose schema is not this program's."""
-    engine = open_engine(config.database)
-    check_current(engine, config.migrations_dir)
-    records = Records(engine, keyring=keyring)
-    with suppress(StorageError):  # a shred that a crash cut off; what is in the way now is gone at the next start
+    records = _opened(config, keyring)
+    with suppress(StorageError, AuditLatchedError):  # a shred that a crash cut off; if not now, then at the next start
         records.finish_shredding()
     return records
+
+
+def guard_of(config: Config) -> Guard:
+    """Return the guard of the audit log, as this process sees the data folder."""
+    limits = Limits(
+        clock_s=config.audit.clock_limit_s,
+        lock_s=config.audit.lock_limit_s,
+        reserve=config.audit.reserve_mb << 20,
+    )
+    return Guard(config.home, limits=limits)
+
+
+def sink_of(config: Config) -> SecondSink | None:
+    """Return the second copy of the audit log, if one is configured."""
+    path = config.audit.second_sink
+    return None if path is None else SecondSink(path, required=config.audit.second_sink_mode == "required")
+
+
+def settle_log(config: Config, keyring: Keyring) -> Latch | None:
+    """Look after the audit log at a start, and return the latch that stays.
+
+    Makes the disk reserve, clears a latch if the whole log verifies, brings the second copy up to date.  The database
+    is closed again, so that the caller may fork.
+    """
+    forget_cached(config.database)
+    with closing(open_records(config, keyring)) as records:
+        records.guard.reserve.ensure()
+        with suppress(AuditLatchedError):
+            if records.guard.current() is not None:
+                records.audit.clear(actor=OPERATOR, verify=lambda: verify_witnessed(config.home, records.audit))
+            records.guard.require_open()
+            records.audit.settle_sink()
+        return records.guard.current()
 
 
 def record_unlock(config: Config, keyring: Keyring, *, source: KeySource | None = None) -> None:
@@ -226,18 +261,23 @@ def rotate_keys(config: Config, *, passphrase: str | None = None, progress: Prog
     return rotate(config, _secret(config, passphrase), progress=progress)
 
 
-def _record(config: Config, keyring: Keyring, event: AuditEvent, *, current: bool = False) -> None:
+def _opened(config: Config, keyring: Keyring) -> Records:
     engine = open_engine(config.database)
     try:
         check_current(engine, config.migrations_dir)
-        records = Records(engine, keyring=keyring)
+    except BaseException:
+        engine.dispose()
+        raise
+    return Records(engine, keyring=keyring, guard=guard_of(config), sink=sink_of(config))
+
+
+def _record(config: Config, keyring: Keyring, event: AuditEvent, *, current: bool = False) -> None:
+    with closing(_opened(config, keyring)) as records:
         if current:
             require_current(config.home, records.audit)
         records.audit.append(event, actor=OPERATOR)
         with suppress(StorageError):
             records.finish_shredding()
-    finally:
-        engine.dispose()
 
 
 def _secret(config: Config, passphrase: str | None) -> UnlockSecret:

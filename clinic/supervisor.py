@@ -8,6 +8,7 @@ Rules kept here:
   children through a pipe.
 * `clinic keys seal` ends the processes that hold the key, drops it here, and brings the sealed page back.  Sealing is
   never refused: where the audit log cannot be written, the clinic seals all the same and says so.
+* While the audit log is latched (`audit.guard`) and does not verify, no child gets the key: a page says what to do.
 * Children are started by the main thread only: the kernel ends them with the thread that started them.
 * A child that dies is started again, with growing pauses; one that keeps dying is reported, not hidden; a port that
   somebody else uses is named.
@@ -32,13 +33,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from clinic.audit.latch import Latch
 from clinic.config import Config, KeySource
 from clinic.control import ControlSocket, already_running
 from clinic.crypto.keys import Keyring
 from clinic.errors import ClinicError, ConfigError, SealedError
 from clinic.generation.launcher import ModelServer
 from clinic.handover import start, start_with_key
-from clinic.home import record_sealing, record_unlock
+from clinic.home import guard_of, record_sealing, record_unlock, settle_log
 
 _STOP_S: Final = 10.0
 _POLL_S: Final = 0.5
@@ -109,6 +111,8 @@ class Supervisor:
         self._lock = threading.Lock()
         self._keyring: Keyring | None = None
         self._open = False
+        self._unrecorded: KeySource | None = None
+        self._stopped = False
         self._sealed = threading.Event()
         self._held: int | None = None
 
@@ -145,13 +149,18 @@ class Supervisor:
     def unseal(self, keyring: Keyring, source: KeySource) -> None:
         """Record that the clinic was unlocked, and have the main thread replace the sealed page by the whole clinic.
 
+        While the audit log is latched and does not verify, the key stays here and a page says that all is stopped.
+
         Raises:
             ClinicError: the audit log cannot be written; the clinic stays sealed.
         """
         with self._lock:
             if self._keyring is not None:
                 return
-            record_unlock(self._config, keyring, source=source)
+            if settle_log(self._config, keyring) is None:
+                record_unlock(self._config, keyring, source=source)
+            else:
+                self._unrecorded = source
             self._keyring = keyring
 
     def seal(self) -> None:
@@ -207,10 +216,37 @@ class Supervisor:
         self._show_sealed_page()
         self._sealed.set()
 
+    def _may_open(self, keyring: Keyring) -> bool:
+        """Say whether the unlocking is recorded; until the log takes that, show that all is stopped."""
+        if self._unrecorded is None:
+            return True
+        latch = guard_of(self._config).current()
+        if latch is not None:
+            if not self._stopped:
+                self._show_stopped_page(latch)
+            return False
+        try:
+            record_unlock(self._config, keyring, source=self._unrecorded)
+        except ClinicError:
+            return False  # it latched again, or will be asked again
+        self._unrecorded, self._stopped = None, False
+        return True
+
+    def _show_stopped_page(self, latch: Latch) -> None:
+        self._stopped = True
+        refusal = latch.refusal()
+        self._say(f"stopped: {refusal}; {refusal.hint}")
+        self._stop_children()
+        self._children = [_Child("stopped page", self._start_stopped_page, self._port_trouble)]
+
     def _tend(self) -> None:
         keyring = self._keyring
         if keyring is not None and not self._open:
-            self._open_up(keyring)
+            if self._may_open(keyring):
+                self._open_up(keyring)
+        elif keyring is None and self._stopped:
+            self._unrecorded, self._stopped = None, False
+            self._close_up()
         elif keyring is None and self._open:
             self._close_up()
         elif keyring is None:
@@ -225,6 +261,10 @@ class Supervisor:
     def _start_sealed_page(self) -> subprocess.Popen[bytes]:
         with self._log("web").open("ab") as log:
             return start(["web", "--sealed", "--home", str(self._config.home)], log=log)
+
+    def _start_stopped_page(self) -> subprocess.Popen[bytes]:
+        with self._log("web").open("ab") as log:
+            return start(["web", "--stopped", "--home", str(self._config.home)], log=log)
 
     def _log(self, name: str) -> Path:
         path = self._config.logs_dir / f"{name}.log"

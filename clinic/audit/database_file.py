@@ -60,5 +60,22 @@ class DatabaseFile:
             raise _gone()
 
 
+def forget_cached(path: Path) -> None:
+    """Have the kernel drop what it holds of the database in memory, so that what is read next comes from the disk.
+
+    After a sync that failed, a page in memory may be one that never got there.  To be called before the process opens
+    the database: closing a descriptor drops the locks that SQLite holds on the file in this process (POSIX).
+    """
+    for name in (path.name, f"{path.name}-wal"):
+        try:
+            fd = os.open(path.with_name(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            continue
+        try:
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(fd)
+
+
 def _identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino

@@ -142,6 +142,49 @@ class AuditVerified(AuditEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class LatchSet(AuditEvent):
+    """The log had failed, and everything was refused since `at_ms` (Unix time by the box's clock); written later."""
+
+    name: ClassVar[str] = "audit.latched"
+    latch: Id
+    reason: Code
+    at_ms: Count
+
+
+@dataclass(frozen=True, slots=True)
+class LatchCleared(AuditEvent):
+    """A full verification of `entries` entries passed, and work goes on: what takes the latch off in every process."""
+
+    name: ClassVar[str] = "audit.cleared"
+    latch: Id
+    entries: Count
+
+
+@dataclass(frozen=True, slots=True)
+class ClockRegressed(AuditEvent):
+    """The clock stands this much before the time of the entry before: less than what latches."""
+
+    name: ClassVar[str] = "clock.regressed"
+    milliseconds: Count
+
+
+@dataclass(frozen=True, slots=True)
+class SinkLost(AuditEvent):
+    """The second copy of the log (`optional`) is not written any more."""
+
+    name: ClassVar[str] = "sink.lost"
+    reason: Code
+
+
+@dataclass(frozen=True, slots=True)
+class SinkRestored(AuditEvent):
+    """The second copy of the log is complete again up to the entry `last`."""
+
+    name: ClassVar[str] = "sink.restored"
+    last: Count
+
+
+@dataclass(frozen=True, slots=True)
 class PolicyActivated(AuditEvent):
     """From here on this policy set decides."""
 
@@ -672,6 +715,11 @@ _EVENTS: Final[tuple[type[AuditEvent], ...]] = (
     PatientShredded,
     ShreddingFinished,
     CredentialRenewed,
+    LatchSet,
+    LatchCleared,
+    ClockRegressed,
+    SinkLost,
+    SinkRestored,
 )
 
 REGISTRY: Final[dict[str, type[AuditEvent]]] = {event.name: event for event in _EVENTS}

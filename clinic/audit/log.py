@@ -7,7 +7,10 @@ Rules kept here:
 * Any failure to write or to read back is an `AuditError`: whoever wanted to record something must then not do it.
 * Appending is O(1).  The Merkle tree is not stored: `head` and `checkpoint` hash what was added since they were last
   asked (the compact tree is kept in memory), so there is no second truth in the database that could be forged.
-* What this process has seen once must stay: a log that is shorter or other than before is reported, never signed.
+* What this process has seen once must stay: a log that is shorter or other than before is reported, never signed, and
+  nothing is appended to it.
+* With a `Guard`, a failure latches: nothing is appended or confirmed until `clear` has verified the whole log.
+* An entry counts only when it is in the second sink, too, if one is required: `committed` is called after each commit.
 """
 
 from __future__ import annotations
@@ -17,25 +20,39 @@ import hmac
 import json
 import sqlite3
 import threading
+import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, text
+from sqlalchemy import Connection, RootTransaction, bindparam, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from clinic.audit.checkpoint import Checkpoint, NoteSigner
 from clinic.audit.database_file import DatabaseFile
 from clinic.audit.entry import GENESIS, Entry, RawEntry, entry_hash, timestamp
-from clinic.audit.events import AuditEvent, is_id
+from clinic.audit.events import (
+    AuditEvent,
+    ClockRegressed,
+    LatchCleared,
+    LatchSet,
+    SinkLost,
+    SinkRestored,
+    from_canonical,
+    is_id,
+)
+from clinic.audit.guard import Guard
+from clinic.audit.latch import WORDS, Latch, Reason
 from clinic.audit.proof import Proof
+from clinic.audit.sink import SecondSink, SinkError, SinkReport
 from clinic.audit.tables import audit_entries
 from clinic.audit.tree import CompactTree, inclusion_proof
 from clinic.audit.verify import VerifyReport, verify_log
-from clinic.domain import Actor, Clock, utc_now
+from clinic.domain import OPERATOR, Actor, Clock, utc_now
 from clinic.errors import AuditError, StorageError
 
 __all__ = ["AuditLog", "Begin", "Entry", "Head"]
@@ -70,6 +87,11 @@ _COUNT_SINCE: Final = text(
     "AND actor = :actor AND event IN (SELECT value FROM json_each(:events))"
 )
 _SIZE: Final = text("SELECT coalesce(max(seq), 0) FROM audit_entries")
+_CLEARED: Final = text("SELECT body FROM audit_entries WHERE event = 'audit.cleared' ORDER BY seq DESC LIMIT 100")
+_SINK_STATE: Final = text(
+    "SELECT event FROM audit_entries WHERE event IN ('sink.lost', 'sink.restored') ORDER BY seq DESC LIMIT 1"
+)
+_SINK_RETRY_S: Final = 30.0
 _LOWEST: Final = -(2**63)
 _HIGHEST: Final = 2**63 - 1
 
@@ -92,7 +114,9 @@ class AuditLog:
 
     `begin` yields a connection inside BEGIN IMMEDIATE and commits on exit; `read` (default: `begin`) one for reading.
     With `path`, nothing counts as recorded unless the database file is still the one that lay there at the start.
-    Inside a write transaction call nothing here but `append` with its connection: all else would wait for its end.
+    With `guard`, a failure latches the data folder.  With `sink`, entries are copied there after each commit.
+    Inside a write transaction call nothing here but `append` with its connection: all else would wait for its end; and
+    call `committed` after it.
     """
 
     def __init__(
@@ -104,6 +128,8 @@ class AuditLog:
         clock: Clock = utc_now,
         read: Begin | None = None,
         path: Path | None = None,
+        guard: Guard | None = None,
+        sink: SecondSink | None = None,
     ) -> None:
         self._begin = begin
         self._read = read or begin
@@ -111,7 +137,14 @@ class AuditLog:
         self._clock = clock
         self._file = DatabaseFile(path) if path is not None else None
         self._signer = _signer(signing_seed)
+        self.guard = guard
+        self.sink = sink
+        self._sink_lost_at: float | None = None
+        if guard is not None:
+            guard.attach(self._was_cleared)
         self._lock = threading.Lock()
+        self._committed = (0, GENESIS)
+        self._transaction: weakref.ref[RootTransaction] | None = None
         self._seen = CompactTree()
         self._seen_hash = GENESIS
 
@@ -139,46 +172,204 @@ class AuditLog:
     def append(self, event: AuditEvent, *, actor: Actor, connection: Connection | None = None) -> Entry:
         """Add an entry, in the caller's write transaction (`connection`) or in its own, which is then committed.
 
-        In the caller's transaction the entry counts only once that is committed, and an AuditError must end it.
+        In the caller's transaction the entry counts only once that is committed and `committed` has returned, and an
+        AuditError must end it.
         """
         if not is_id(actor.user_id):
             raise AuditError("the actor's id is not an identifier", code="event_invalid")
-        with _reported("written"), nullcontext(connection) if connection is not None else self._begin() as conn:
-            if self._file is not None:
-                self._file.check()
-            entry = self._next_entry(conn, event, actor)
-            values = {column: getattr(entry, column) for column in audit_entries.columns.keys()}  # noqa: SIM118
-            conn.execute(audit_entries.insert(), values)
+        if connection is not None:
+            with self._reported("written", Reason.WRITE_FAILED):
+                return self._add(connection, event, actor)
+        with self._reported("written", Reason.WRITE_FAILED), self._begin() as own:
+            entry = self._add(own, event, actor)
+        self.committed(entry.seq)
         return entry
 
     def confirm(self, entry: Entry) -> None:
         """Read an entry back in a new transaction; AuditError unless it is there, exactly, in the file at its path."""
-        with _reported("read back"), self._read() as conn:
-            if self._file is not None:
-                self._file.check_during(conn)
+        self._require_open()
+        with self._reported("read back", Reason.READ_BACK_FAILED), self._read() as conn:
+            self._require_file(conn)
             row = conn.execute(_ONE, {"seq": entry.seq}).one_or_none()
             if row is None or RawEntry(*row) != entry.raw():
+                self._latch(Reason.READ_BACK_FAILED)
                 raise AuditError(
                     f"audit entry `{entry.seq}` was not found as it was written",
                     hint="nothing that depends on it was done; check the disk and the database file",
                 )
 
-    def _next_entry(self, connection: Connection, event: AuditEvent, actor: Actor) -> Entry:
+    def _add(self, connection: Connection, event: AuditEvent, actor: Actor) -> Entry:
+        self._require_file(None)
+        last, now = self._last(connection), self._clock()
+        if self.guard is not None and last is not None:
+            regress = self.guard.regress_ms(last.at.decode("ascii", "replace"), now)
+            if regress:
+                flag = _entry_after(last, ClockRegressed(milliseconds=regress), OPERATOR, now)
+                _insert(connection, flag)
+                last = flag.raw()
+        entry = _entry_after(last, event, actor, now)
+        _insert(connection, entry)
+        return entry
+
+    def _last(self, connection: Connection) -> RawEntry | None:
+        """Return the last entry, which must be whole, and not before one that was seen committed."""
         row = connection.execute(_LAST).one_or_none()
         last = RawEntry(*row) if row is not None else None
         if last is not None and entry_hash(last) != last.hash:
+            self._latch(Reason.DAMAGED)
             raise _damaged(f"the last audit entry (`{last.seq}`) was changed after it was written")
-        entry = Entry(
-            seq=last.seq + 1 if last else 1,
-            at=timestamp(self._clock()),
-            actor=actor.user_id,
-            role=actor.role.value,
-            event=event.name,
-            body=event.to_canonical(),
-            prev_hash=last.hash if last else GENESIS,
-            hash=b"",
-        )
-        return Entry.from_raw(entry.raw()._replace(hash=entry_hash(entry.raw())))
+        self._require_no_gap(connection, last)
+        return last
+
+    def _require_no_gap(self, connection: Connection, last: RawEntry | None) -> None:
+        """Compare with what was committed when this process last looked: entries never go, and never change."""
+        transaction = connection.get_transaction()
+        if self._transaction is not None and self._transaction() is transaction:
+            return  # what stands there now is not committed yet
+        size, known_hash = self._committed
+        seq, found = (last.seq, last.hash) if last is not None else (0, GENESIS)
+        if seq > size > 0:
+            row = connection.execute(_ONE, {"seq": size}).one_or_none()
+            gone = row is None or RawEntry(*row).hash != known_hash
+        else:
+            gone = (seq, found) != (size, known_hash) and size > 0
+        if gone:
+            self._latch(Reason.SEQUENCE_GAP)
+            raise _damaged(f"the audit log no longer holds entry `{size}` as it was seen before")
+        self._committed = (seq, found)
+        self._transaction = weakref.ref(transaction) if isinstance(transaction, RootTransaction) else None
+
+    def _require_open(self) -> None:
+        if self.guard is not None:
+            self.guard.require_open()
+
+    def _require_file(self, connection: Connection | None) -> None:
+        if self._file is None:
+            return
+        try:
+            if connection is None:
+                self._file.check()
+            else:
+                self._file.check_during(connection)
+        except AuditError:
+            self._latch(Reason.FILE_REPLACED)
+            raise
+
+    def _latch(self, reason: Reason) -> None:
+        if self.guard is not None:
+            self.guard.latch(reason)
+
+    @contextmanager
+    def _reported(self, what: str, reason: Reason | None = None) -> Iterator[None]:
+        """Turn every fault of the store into the one error that means: not recorded, so do not do it.
+
+        With a guard and a `reason`, it latches, too.
+        """
+        try:
+            yield
+        except StorageError as error:
+            self._refuse_if_latched(error, reason if reason is Reason.READ_BACK_FAILED else None)
+            raise AuditError(f"the audit log cannot be {what}: {error}", hint=error.hint) from error
+        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+            self._refuse_if_latched(error, reason)
+            hint = "check that the disk is not full and that the data folder can be written, then try again"
+            raise AuditError(f"the audit log cannot be {what}", hint=hint) from error
+
+    def _refuse_if_latched(self, error: Exception, reason: Reason | None) -> None:
+        if self.guard is None or reason is None:
+            return
+        latch = self.guard.note_fault(error, otherwise=reason)
+        if latch is not None:
+            raise latch.refusal() from error
+
+    # --- latch and second sink ------------------------------------------------------------------------
+
+    def committed(self, seq: int) -> None:
+        """Bring the second sink up to entry `seq`, which was just committed.
+
+        Raises:
+            AuditError: it is required and not up to date, or holds something else: nothing counts as recorded.
+        """
+        if self.sink is None or (self._sink_lost_at is not None and time.monotonic() < self._sink_lost_at):
+            return
+        try:
+            last = self.sink.catch_up(self._rows, up_to=seq)
+        except SinkError as error:
+            self._lose_sink(error)
+        else:
+            if self._sink_lost_at is not None:
+                self._sink_lost_at = None
+                self.append(SinkRestored(last=last), actor=OPERATOR)
+
+    def settle_sink(self) -> None:
+        """Bring the second sink up to the end of the log, or find that it does not fit: for a start."""
+        if self.sink is not None:
+            with self._reported("read"), self._read() as connection:
+                last = self._last_seq(connection)
+            self.committed(last)
+
+    def compare_sink(self) -> SinkReport | None:
+        """Compare the second sink, if there is one, with the whole log."""
+        return None if self.sink is None else self.sink.verify(self._rows)
+
+    def clear(self, *, actor: Actor, verify: Callable[[], VerifyReport] | None = None) -> VerifyReport:
+        """Verify the whole log and, if it is whole, take the latch off: recorded first, with why it was set.
+
+        `verify`: a verification of the whole log against more than the log itself, such as what witnesses saw.
+
+        Raises:
+            AuditLatchedError: what latched it lasts (the disk is still full).
+            AuditError: the log still cannot be written, or the second sink does not fit; it stays latched.
+        """
+        latch = self.guard.current() if self.guard is not None else None
+        report = (verify or self.verify)()
+        if self.guard is None or latch is None or not report.ok:
+            return report
+        lasting = self.guard.still_wrong()
+        if lasting is not None:
+            raise lasting.refusal()
+        with self.guard.clearing():
+            self._record_clearing(latch, report.entries, actor)
+        self.guard.lift(latch)
+        return report
+
+    def _record_clearing(self, latch: Latch, entries: int, actor: Actor) -> None:
+        since = max(0, int(datetime.fromisoformat(latch.at).timestamp() * 1000))
+        with self._reported("written", Reason.WRITE_FAILED), self._begin() as connection:
+            self._add(connection, LatchSet(latch=latch.id, reason=latch.reason.value, at_ms=since), actor)
+            entry = self._add(connection, LatchCleared(latch=latch.id, entries=entries), actor)
+        self.committed(entry.seq)
+        self.confirm(entry)
+
+    def _last_seq(self, connection: Connection) -> int:
+        row = connection.execute(_LAST).one_or_none()
+        return 0 if row is None else int(row.seq)
+
+    def _lose_sink(self, error: SinkError) -> None:
+        reason = Reason.SINK_DIFFERS if error.differs else Reason.SINK_FAILED
+        required = self.sink is not None and self.sink.required
+        if required or error.differs:
+            if self.guard is not None:
+                raise self.guard.latch(reason).refusal() from error
+            raise AuditError(str(error), hint=WORDS[reason][1]) from error
+        first = self._sink_lost_at is None
+        self._sink_lost_at = time.monotonic() + _SINK_RETRY_S
+        if first and self._sink_state() != SinkLost.name:
+            self.append(SinkLost(reason=reason.value), actor=OPERATOR)
+
+    def _sink_state(self) -> str | None:
+        with self._reported("read"), self._read() as connection:
+            state: str | None = connection.execute(_SINK_STATE).scalar_one_or_none()
+            return state
+
+    def _was_cleared(self, latch_id: str) -> bool:
+        with self._reported("read"), self._read() as connection:
+            bodies = connection.execute(_CLEARED).scalars().all()
+        events = (from_canonical(LatchCleared.name, body) for body in bodies)
+        return any(isinstance(event, LatchCleared) and event.latch == latch_id for event in events)
+
+    def _rows(self, first: int) -> Iterator[RawEntry]:
+        return self.raw_entries(first=first)
 
     # --- reading ------------------------------------------------------------------------------------
 
@@ -195,7 +386,7 @@ class AuditLog:
         begin = _LOWEST if first is None else first
         end = _HIGHEST if last is None else last
         while begin <= end:
-            with _reported("read"), self._read() as conn:
+            with self._reported("read"), self._read() as conn:
                 found = conn.execute(_PAGE_OF_ROWS, {"first": begin, "last": end, "page": _PAGE}).all()
             for place, *columns in found:
                 begin = place + 1
@@ -206,7 +397,7 @@ class AuditLog:
     def named(self, *names: str, first: int = 1) -> Iterator[Entry]:
         """Yield the entries of these events from `first` on, in order; the database passes over all others."""
         while True:
-            with _reported("read"), self._read() as conn:
+            with self._reported("read"), self._read() as conn:
                 found = conn.execute(_PAGE_OF_NAMED, {"first": first, "names": list(names), "page": _PAGE}).all()
             for place, *columns in found:
                 first = place + 1
@@ -223,7 +414,7 @@ class AuditLog:
 
     def size(self) -> int:
         """Return the number of the last entry: quick, however long the log."""
-        with _reported("read"), self._read() as conn:
+        with self._reported("read"), self._read() as conn:
             return int(conn.execute(_SIZE).scalar_one())
 
     def latest(self, event: str, *, after: int = 0) -> Entry | None:
@@ -231,14 +422,14 @@ class AuditLog:
 
         It looks at every entry from the end down to it: tell `after` what was looked at before.
         """
-        with _reported("read"), self._read() as conn:
+        with self._reported("read"), self._read() as conn:
             row = conn.execute(_LATEST, {"event": event, "after": after}).one_or_none()
         return None if row is None else Entry.from_raw(RawEntry(*row))
 
     def count_since(self, since: datetime, *, actor_id: str, events: Sequence[str]) -> int:
         """Return how many entries of these events somebody has caused since then."""
         values = {"since": timestamp(since), "actor": actor_id, "events": json.dumps(list(events))}
-        with _reported("read"), self._read() as conn:
+        with self._reported("read"), self._read() as conn:
             return int(conn.execute(_COUNT_SINCE, values).scalar_one())
 
     def verify(self, *, checkpoint: str | None = None) -> VerifyReport:
@@ -292,6 +483,25 @@ def pseudonym_of(key: bytes, patient_id: str) -> str:
     return hmac.new(key, message, hashlib.sha256).hexdigest()[:32]
 
 
+def _entry_after(last: RawEntry | None, event: AuditEvent, actor: Actor, at: datetime) -> Entry:
+    entry = Entry(
+        seq=last.seq + 1 if last else 1,
+        at=timestamp(at),
+        actor=actor.user_id,
+        role=actor.role.value,
+        event=event.name,
+        body=event.to_canonical(),
+        prev_hash=last.hash if last else GENESIS,
+        hash=b"",
+    )
+    return Entry.from_raw(entry.raw()._replace(hash=entry_hash(entry.raw())))
+
+
+def _insert(connection: Connection, entry: Entry) -> None:
+    values = {column: getattr(entry, column) for column in audit_entries.columns.keys()}  # noqa: SIM118
+    connection.execute(audit_entries.insert(), values)
+
+
 def _extend(
     tree: CompactTree, last_hash: bytes, rows: Iterator[RawEntry], size: int | None
 ) -> tuple[CompactTree, bytes]:
@@ -316,15 +526,3 @@ def _damaged(message: str) -> AuditError:
     return AuditError(
         message, code="audit_damaged", hint="stop and run `clinic audit verify` with your last checkpoint"
     )
-
-
-@contextmanager
-def _reported(what: str) -> Iterator[None]:
-    """Turn every fault of the store into the one error that means: not recorded, so do not do it."""
-    try:
-        yield
-    except StorageError as error:
-        raise AuditError(f"the audit log cannot be {what}: {error}", hint=error.hint) from error
-    except (SQLAlchemyError, sqlite3.Error, OSError) as error:
-        hint = "check that the disk is not full and that the data folder can be written, then try again"
-        raise AuditError(f"the audit log cannot be {what}", hint=hint) from error

@@ -10,14 +10,17 @@ from typing import Any
 import click
 
 from clinic.audit.consistency import growth, note_in
+from clinic.audit.database_file import forget_cached
 from clinic.audit.entry import Entry
 from clinic.audit.export import export as write_export
 from clinic.audit.export import open_export
 from clinic.audit.export_range import Bound, resolve
+from clinic.audit.latch import Latch
+from clinic.audit.sink import SinkReport
 from clinic.audit.verify import VerifyReport
 from clinic.audit.witness import add, open_given, verify_witnessed, witnessed
-from clinic.cli.common import err, home_option, json_option, open_here, out, print_json
-from clinic.cli.report import print_verification
+from clinic.cli.common import err, home_option, json_option, load_config, open_here, out, print_json
+from clinic.cli.report import print_guard, print_verification
 from clinic.domain import OPERATOR
 from clinic.errors import AuditError, InputError
 
@@ -29,25 +32,36 @@ def audit() -> None:
 
 @audit.command()
 @click.option("--checkpoint", "checkpoint_file", type=click.Path(path_type=Path), help="A checkpoint taken earlier.")
+@click.option("--clear", is_flag=True, help="If the log is whole, let work go on that a failure had stopped.")
 @home_option
 @json_option
 @click.pass_context
-def verify(ctx: click.Context, *, checkpoint_file: Path | None, as_json: bool) -> None:
+def verify(ctx: click.Context, *, checkpoint_file: Path | None, clear: bool, as_json: bool) -> None:
     """Re-derive every hash of the log.  Exit 1 if anything was changed, removed, reordered or cut off.
 
     Every checkpoint that witnesses gave back is compared, too.
 
-    This verifies the log itself; `clinic doctor` compares the records with it.
+    This verifies the log itself; `clinic doctor` compares the records with it.  After a failure (a full disk, a write
+    that was refused) everything is refused until the log was verified: `--clear` records that, and work goes on.
     """
+    if clear:
+        forget_cached(load_config().database)
     config, _, records = open_here()
     checkpoint = None if checkpoint_file is None else _checkpoint_given(read_text(checkpoint_file), records.audit.vkey)
-    report = verify_witnessed(config.home, records.audit, checkpoint=checkpoint)
+    before = records.guard.current()
+
+    def verify_all() -> VerifyReport:
+        return verify_witnessed(config.home, records.audit, checkpoint=checkpoint)
+
+    report = records.audit.clear(actor=OPERATOR, verify=verify_all) if clear else verify_all()
+    latch, copy = records.guard.current(), records.audit.compare_sink()
     if as_json:
-        print_json(report_document(report))
+        print_json(report_document(report) | latch_document(before, latch) | copy_document(copy))
     else:
         print_verification(report)
+        print_guard(before, latch, copy)
         out.print("this verified the log itself; `clinic doctor` compares the records with it", markup=False)
-    ctx.exit(0 if report.ok else 1)
+    ctx.exit(0 if report.ok and (copy is None or copy.ok) else 1)
 
 
 @audit.command()
@@ -201,6 +215,24 @@ def report_document(report: VerifyReport) -> dict[str, Any]:
         "message": report.message,
         "head": report.head_hash.hex(),
         "root": report.root.hex(),
+    }
+
+
+def latch_document(before: Latch | None, now: Latch | None) -> dict[str, Any]:
+    """Return whether the log is stopped, and why, for programs."""
+    cleared = before is not None and now is None
+    return {
+        "latched": now.reason.value if now else None,
+        "cleared": before.reason.value if before and cleared else None,
+    }
+
+
+def copy_document(copy: SinkReport | None) -> dict[str, Any]:
+    """Return how the second copy of the log compares with it, for programs; null without one."""
+    if copy is None:
+        return {"second_sink": None}
+    return {
+        "second_sink": {"ok": copy.ok, "entries": copy.entries, "first_bad": copy.first_bad, "message": copy.message}
     }
 
 

@@ -8,11 +8,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from clinic.audit.latch import WORDS
 from clinic.cli.common import err, out, print_json
 from clinic.domain import Note, Statement, StatementStatus, Transcript
 from clinic.policy.detectors.red_flags import transcript_red_flags
 
 if TYPE_CHECKING:
+    from clinic.audit.latch import Latch
+    from clinic.audit.sink import SinkReport
     from clinic.audit.verify import VerifyReport
     from clinic.headless import Outcome
 
@@ -37,6 +40,17 @@ def print_verification(report: VerifyReport) -> None:
         return
     where = "" if report.first_bad is None else f", first bad entry {report.first_bad}"
     out.print(f"audit log: NOT verified ({report.problem}{where}): {report.message}", markup=False, style="bold red")
+
+
+def print_guard(before: Latch | None, now: Latch | None, copy: SinkReport | None) -> None:
+    """Say whether the log had stopped everything, whether it still does, and how the second copy compares."""
+    if now is not None:
+        what, then = WORDS[now.reason]
+        out.print(f"everything is stopped since {now.at}, because {what}: {then}", markup=False, style="bold red")
+    elif before is not None:
+        out.print(f"work goes on; it was stopped since {before.at}, because {WORDS[before.reason][0]}", markup=False)
+    if copy is not None:
+        out.print(copy.message, markup=False, style=None if copy.ok else "bold red")
 
 
 def print_report(outcome: Outcome) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from clinic.app import create_app, create_sealed_app
+from clinic.app import create_app, create_sealed_app, create_stopped_app
 from clinic.backup.schedule import Schedule
 from clinic.backup.site import Site
 from clinic.cli.common import home_option, home_path, load_config, out, unlock_here
@@ -28,9 +28,11 @@ from clinic.home import (
     HomeOptions,
     can_unlock_unattended,
     create,
+    guard_of,
     hold_keys,
     open_records,
     record_unlock,
+    settle_log,
 )
 from clinic.jobs.worker import run_worker
 from clinic.services import build_consultation, build_services
@@ -70,7 +72,7 @@ def _unseal(clinic: Supervisor, config: Config, *, demo: bool, sealed: bool) -> 
     if not demo and (sealed or not _can_unlock(config)):
         return
     keyring = unlock_here(config)
-    if demo:
+    if demo and guard_of(config).current() is None:
         _prepare_demo(config, keyring)
     if not sealed:
         clinic.unseal(keyring, config.key_source)
@@ -98,16 +100,20 @@ def _prepare_demo(config: Config, keyring: Keyring) -> None:
 
 @click.command(hidden=True)
 @click.option("--sealed", is_flag=True)
+@click.option("--stopped", is_flag=True)
 @key_fd_option
 @parent_option
 @home_option
-def web(*, sealed: bool, key_fd: int | None, parent: int | None) -> None:
+def web(*, sealed: bool, stopped: bool, key_fd: int | None, parent: int | None) -> None:
     """Run only the web form."""
     _end_with(parent)
     config = load_config()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     if sealed:
         serve_web(lambda: create_sealed_app(config), config)
+        return
+    if stopped:
+        serve_web(lambda: create_stopped_app(config), config)
         return
     keyring = _key(config, key_fd)
     serve_web(lambda: create_app(build_services(config, keyring)), config)
@@ -166,6 +172,9 @@ def _key(config: Config, key_fd: int | None) -> Keyring:
     if key_fd is not None:
         return hold_keys(config, receive_key(key_fd))  # `clinic serve` has recorded that it was unlocked
     keyring = unlock_here(config)
+    latch = settle_log(config, keyring)
+    if latch is not None:
+        raise latch.refusal()
     record_unlock(config, keyring)
     return keyring
 

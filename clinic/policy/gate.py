@@ -36,6 +36,11 @@ Monotonic = Callable[[], float]
 _MINT = object()
 
 
+def boottime() -> float:
+    """Return the seconds since boot, sleep included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 class ConfirmingLog(Protocol):
     """The part of the audit log that the gate needs."""
 
@@ -125,10 +130,10 @@ class ReleaseGate:
 
     Args:
         audit: confirms that an entry is committed.
-        monotonic: a clock that never runs backwards, in seconds.
+        monotonic: seconds since boot, sleep included: setting the clock neither ends nor prolongs a permission.
     """
 
-    def __init__(self, audit: ConfirmingLog, *, monotonic: Monotonic = time.monotonic) -> None:
+    def __init__(self, audit: ConfirmingLog, *, monotonic: Monotonic = boottime) -> None:
         self._audit = audit
         self._monotonic = monotonic
 

@@ -7,6 +7,9 @@ Rules kept here:
 * The driver never begins or commits on its own: writing transactions start with `BEGIN IMMEDIATE`, reading ones with
   `BEGIN`, and DDL is inside them like anything else.
 * What the disk refuses (full, read-only, I/O error) is a `StorageError`, and nothing was acknowledged.
+* One thread of a process writes at a time, in the order in which they came; the others wait in the process, not in
+  SQLite's sleeps, and together never longer than `PATIENCE_S`.  Then it is `database_busy`.
+* What the disk refuses while the audit log's guard watches latches it: nothing more is written until it is verified.
 * A database file that was removed or replaced under a living connection is noticed before anything is written to it.
 * File and folder are the owner's alone: mode 0600.  Errors never carry the parameters of a statement.
 """
@@ -16,20 +19,25 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Engine, create_engine, event, exc
 from sqlalchemy.engine import URL, ExceptionContext
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
+from clinic.audit.guard import Guard
+from clinic.audit.latch import Reason
 from clinic.errors import StorageError
 
 PRAGMAS: Final[tuple[tuple[str, str, str | int], ...]] = (
     # name, value to set, value to read back
-    ("busy_timeout", "30000", 30000),
+    ("busy_timeout", "1500", 1500),
     ("journal_mode", "WAL", "wal"),
     ("synchronous", "FULL", 2),
     ("foreign_keys", "ON", 1),
@@ -40,10 +48,18 @@ PRAGMAS: Final[tuple[tuple[str, str, str | int], ...]] = (
     ("temp_store", "MEMORY", 2),  # sorting spills into memory, never into a temporary file
 )
 
+PATIENCE_S: Final = 1.5
+"""How long a writer waits for its turn: short, so that whoever asked is answered within two seconds."""
+
+_USUAL_WAIT: Final = int(PATIENCE_S * 1000)
+_SLACK: Final = 100  # milliseconds that may be added to it without asking
 _PRIVATE: Final = 0o600
 _BEGIN = "clinic_begin"
+_WAIT = "clinic_wait"
 _FILE = "clinic_file"
 _PID = "clinic_pid"
+
+_turns: WeakKeyDictionary[Engine, threading.Lock] = WeakKeyDictionary()
 
 _CODES: Final[dict[int, tuple[str, str, str]]] = {
     sqlite3.SQLITE_FULL: (
@@ -94,7 +110,7 @@ def open_engine(path: Path) -> Engine:
     open_private(path)
     engine = create_engine(
         URL.create("sqlite", database=str(path)),
-        connect_args={"isolation_level": None, "timeout": 30, "cached_statements": 256},
+        connect_args={"isolation_level": None, "timeout": PATIENCE_S, "cached_statements": 256},
         hide_parameters=True,
     )
     _listen(engine, path)
@@ -102,15 +118,28 @@ def open_engine(path: Path) -> Engine:
 
 
 @contextmanager
-def write_transaction(engine: Engine) -> Iterator[Connection]:
+def write_transaction(engine: Engine, guard: Guard | None = None, *, closing: bool = False) -> Iterator[Connection]:
     """Yield a connection inside BEGIN IMMEDIATE; commit on exit, roll back on any exception.
+
+    Args:
+        engine: from `open_engine`.
+        guard: refuses while the audit log is latched, and latches on what the disk refuses.
+        closing: this only ends what was under way (see `Guard.require_open`).
 
     Raises:
         StorageError: the disk refused, or the database file is no longer the one that was opened.
+        AuditLatchedError: the audit log is latched, by this failure or before.
     """
-    with storage_errors(), immediate(engine) as connection, connection.begin():
+    if guard is None:
+        with storage_errors(), _turn(engine) as left, immediate(engine, left) as connection, connection.begin():
+            require_same_file(connection)
+            yield connection
+        return
+    guard.require_open(closing=closing)
+    with _watched(guard), _turn(engine) as left, immediate(engine, left) as connection, connection.begin():
         require_same_file(connection)
         yield connection
+    guard.note_written()
 
 
 @contextmanager
@@ -120,9 +149,9 @@ def read_transaction(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
-def immediate(engine: Engine) -> Connection:
+def immediate(engine: Engine, patience_s: float = PATIENCE_S) -> Connection:
     """Return a connection, not yet in a transaction, whose transactions begin with BEGIN IMMEDIATE."""
-    return engine.connect().execution_options(**{_BEGIN: "BEGIN IMMEDIATE"})
+    return engine.connect().execution_options(**{_BEGIN: "BEGIN IMMEDIATE", _WAIT: int(patience_s * 1000)})
 
 
 def open_private(path: Path) -> None:
@@ -212,6 +241,42 @@ def require_same_file(connection: Connection) -> None:
         )
 
 
+@contextmanager
+def _watched(guard: Guard) -> Iterator[None]:
+    """As `storage_errors`, and latch."""
+    try:
+        yield
+    except (exc.DBAPIError, sqlite3.Error) as error:
+        latch = guard.note_fault(error)
+        if latch is not None:
+            raise latch.refusal() from None
+        with storage_errors():
+            raise
+    except StorageError as error:
+        if error.code == "database_replaced":
+            raise guard.latch(Reason.FILE_REPLACED).refusal() from None
+        if error.code == "database_busy" and (latch := guard.note_busy()) is not None:
+            raise latch.refusal() from None
+        raise
+
+
+@contextmanager
+def _turn(engine: Engine) -> Iterator[float]:
+    """Wait until no other thread of this process writes, and yield the seconds that are left to wait for others.
+
+    SQLite's own waiting sleeps, and is not fair.
+    """
+    turn: threading.Lock = _turns.setdefault(engine, threading.Lock())
+    deadline = time.monotonic() + PATIENCE_S
+    if not turn.acquire(timeout=PATIENCE_S):
+        code, message, hint = _CODES[sqlite3.SQLITE_BUSY]
+        raise StorageError(message, code=code, hint=hint)
+    try:
+        yield max(deadline - time.monotonic(), 0.0)
+    finally:
+        turn.release()
+
+
 def _listen(engine: Engine, path: Path) -> None:
     def connect(dbapi_connection: sqlite3.Connection, entry: ConnectionPoolEntry) -> None:
         _set_pragmas(dbapi_connection)
@@ -219,7 +284,16 @@ def _listen(engine: Engine, path: Path) -> None:
         entry.info[_PID] = os.getpid()
 
     def begin(connection: Connection) -> None:
-        connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN, "BEGIN"))
+        options = connection.get_execution_options()
+        wait, usual = options.get(_WAIT, _USUAL_WAIT), _USUAL_WAIT
+        if wait >= usual - _SLACK:
+            connection.exec_driver_sql(options.get(_BEGIN, "BEGIN"))
+            return
+        connection.exec_driver_sql(f"PRAGMA busy_timeout={wait}")
+        try:
+            connection.exec_driver_sql(options[_BEGIN])
+        finally:
+            connection.exec_driver_sql(f"PRAGMA busy_timeout={usual}")
 
     def handle_error(context: ExceptionContext) -> None:
         # After a failed fsync the same descriptor may claim success: never go on with it.

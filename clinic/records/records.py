@@ -24,7 +24,9 @@ from argon2 import PasswordHasher
 from sqlalchemy import Connection, Engine
 
 from clinic.audit.events import AuditEvent
+from clinic.audit.guard import Guard
 from clinic.audit.log import AuditLog, Entry
+from clinic.audit.sink import SecondSink
 from clinic.crypto.keys import Keyring, Purpose
 from clinic.domain import Actor, Clock, ShredReason, utc_now
 from clinic.errors import StorageError
@@ -72,20 +74,34 @@ class Records:
         keyring: the clinic's keys.
         clock: the present time.
         hasher: how passwords are hashed; tests pass a cheap one.
+        guard: the latch of the data folder; by default one with the usual limits.
+        sink: the second copy of the audit log, if there is one.
     """
 
     def __init__(
-        self, engine: Engine, *, keyring: Keyring, clock: Clock = utc_now, hasher: PasswordHasher | None = None
+        self,
+        engine: Engine,
+        *,
+        keyring: Keyring,
+        clock: Clock = utc_now,
+        hasher: PasswordHasher | None = None,
+        guard: Guard | None = None,
+        sink: SecondSink | None = None,
     ) -> None:
         self._engine = engine
         self.clock = clock
+        path = Path(engine.url.database or "")
+        # No closure over `self`, and so no cycle: the keys go with the last reference, not with the next collection.
+        self.guard = watching = guard or Guard(path.parent)
         self.audit = AuditLog(
-            lambda: write_transaction(engine),
+            lambda: write_transaction(engine, watching),
             pseudonym_key=keyring.derive(Purpose.AUDIT_PSEUDONYM),
             signing_seed=keyring.derive(Purpose.AUDIT_SIGNING),
             clock=clock,
             read=lambda: read_transaction(engine),
-            path=Path(engine.url.database or ""),
+            path=path,
+            guard=self.guard,
+            sink=sink,
         )
         self.policy_seed = keyring.derive(Purpose.POLICY_SIGNING)
         self._parts = Parts(keyring=keyring, audit=self.audit, clock=clock, hasher=hasher or PasswordHasher())
@@ -94,10 +110,22 @@ class Records:
         """Name the file only."""
         return f"Records({self._engine.url.database!r})"
 
+    def close(self) -> None:
+        """Close the database; the next use opens it again."""
+        self._engine.dispose()
+        if self.audit.sink is not None:
+            self.audit.sink.close()
+
     @contextmanager
-    def write(self) -> Iterator[Transaction]:
-        """Yield a transaction that is committed at the end of the block, or rolled back by any exception."""
-        with self._write() as work:
+    def write(self, *, closing: bool = False) -> Iterator[Transaction]:
+        """Yield a transaction that is committed at the end of the block, or rolled back by any exception.
+
+        `closing`: it only ends what was under way, and so may use the disk reserve.
+
+        Raises:
+            AuditLatchedError: the audit log is latched, before or by the commit; see `audit.guard`.
+        """
+        with self._write(closing=closing) as work:
             yield Transaction(work)
 
     @contextmanager
@@ -165,9 +193,14 @@ class Records:
             return sweep(work, self.audit, deep=deep)
 
     @contextmanager
-    def _write(self) -> Iterator[UnitOfWork]:
-        with write_transaction(self._engine) as connection, self._work(connection, writable=True) as work:
+    def _write(self, *, closing: bool = False) -> Iterator[UnitOfWork]:
+        with (
+            write_transaction(self._engine, self.guard, closing=closing) as connection,
+            self._work(connection, writable=True) as work,
+        ):
             yield work
+        if work.appended is not None:
+            self.audit.committed(work.appended)
 
     @contextmanager
     def _work(self, connection: Connection, *, writable: bool) -> Iterator[UnitOfWork]:

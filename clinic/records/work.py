@@ -48,6 +48,8 @@ class UnitOfWork:
         self._parts = parts
         self._writable = writable
         self._open = True
+        self.appended: int | None = None
+        """Number of the last audit entry of this transaction."""
         self._session = Session(bind=connection, join_transaction_mode="rollback_only", autoflush=True)
         event.listen(self._session, "before_flush", self._before_flush)
         self.uses = KeyUses(connection, self.require_writable)
@@ -81,7 +83,9 @@ class UnitOfWork:
         """Append an audit event inside this transaction."""
         self.require_writable()
         self.session.flush()
-        return self._parts.audit.append(audit_event, actor=actor, connection=self._connection)
+        entry = self._parts.audit.append(audit_event, actor=actor, connection=self._connection)
+        self.appended = entry.seq
+        return entry
 
     def pseudonym(self, patient_id: str) -> str:
         """Return the name under which the audit log knows a patient."""

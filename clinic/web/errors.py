@@ -20,7 +20,9 @@ from werkzeug.exceptions import HTTPException
 
 from clinic.domain import new_id
 from clinic.errors import ClinicError, PolicyDeniedError
-from clinic.web import wording
+from clinic.web import stopped, wording
+from clinic.web.ports import services
+from clinic.web.stopped import wants_json
 
 logger = logging.getLogger("clinic.web")
 _PACKAGE = Path(__file__).resolve().parent.parent.parent
@@ -31,12 +33,6 @@ def register(app: Flask) -> None:
     app.register_error_handler(ClinicError, on_clinic_error)
     app.register_error_handler(HTTPException, on_http_error)
     app.register_error_handler(Exception, on_unexpected)
-
-
-def wants_json() -> bool:
-    """Tell whether the caller is one of our scripts."""
-    accepted = request.accept_mimetypes
-    return "X-Fragment" in request.headers or accepted["application/json"] > accepted["text/html"]
 
 
 def answer(code: str, message: str, *, hint: str, status: int) -> Response:
@@ -51,6 +47,10 @@ def answer(code: str, message: str, *, hint: str, status: int) -> Response:
 
 def on_clinic_error(error: ClinicError) -> ResponseReturnValue:
     """Answer an expected error in its own words."""
+    latch = services().records.guard.current()
+    if latch is not None:  # whatever it is, it comes of that; and the database may be what failed
+        logger.info("refused code=audit_latched reason=%s", latch.reason.value)
+        return stopped.page(latch, as_json=wants_json())
     status = wording.STATUS.get(error.code, error.http_status)
     if error.code == "signed_out" and request.method == "GET" and not wants_json():
         return redirect(url_for("auth.login", next=request.path))

@@ -40,6 +40,7 @@ STATUS = {
     "step_unavailable": 409,
     "audio_incomplete": 409,
     "login_locked": 429,
+    "database_busy": 503,
     "not_allowed": 403,
     "signed_out": 401,
 }

@@ -104,7 +104,7 @@ def test_authorization_is_committed_when_the_model_is_asked(config: Config, reco
 
 
 def test_log_that_refuses_stops_the_generation(config: Config, records: Records) -> None:
-    """When the log cannot take the authorization, the model is not asked; without the fault it is."""
+    """When the log cannot take the authorization, the model is not asked; without the fault, and verified, it is."""
     encounter = dictate(records)
     with sqlite3.connect(config.database) as db:
         db.execute(
@@ -114,10 +114,14 @@ def test_log_that_refuses_stops_the_generation(config: Config, records: Records)
     generator = FakeGenerator()
     with pytest.raises(AuditError) as caught:
         run(config, records, generator, encounter)
-    assert caught.value.code == "audit_unavailable"
+    assert caught.value.code == "audit_latched"
     assert generator.history == []
     with sqlite3.connect(config.database) as db:
         db.execute("DROP TRIGGER broken")
+    with pytest.raises(AuditError):
+        run(config, records, generator, encounter)
+    assert generator.history == []
+    assert records.audit.clear(actor=OPERATOR).ok
     run(config, records, generator, encounter)
     assert len(generator.history) == 1
 

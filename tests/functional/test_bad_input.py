@@ -231,7 +231,7 @@ def test_model_server_dies_half_way(config: Config, records: Records) -> None:
 
 
 def test_full_disk(config: Config, tmp_path: Path) -> None:
-    """When the disk takes no more, the command says `disk_full`, and what was stored before is intact."""
+    """When the disk takes no more, the command stops and says why; what was stored before is intact and verifies."""
     file = tmp_path / "noise.flac"
     file.write_bytes(flac(np.random.default_rng(1).integers(-9000, 9000, 16_000 * 120).astype(np.int16)))
     limit = config.database.stat().st_size + (1 << 20)
@@ -242,6 +242,10 @@ def test_full_disk(config: Config, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "clinic", "consult", str(file), "--home", str(config.home), "--json"]
     run = subprocess.run(command, capture_output=True, text=True, preexec_fn=full, timeout=120, check=False)
     assert run.returncode == 5, run.stderr
-    assert json.loads(run.stdout)["error"]["code"] == "disk_full"
-    verified = CliRunner().invoke(main, ["audit", "verify", "--home", str(config.home)])
+    assert json.loads(run.stdout)["error"]["code"] == "audit_latched"
+    refused = CliRunner().invoke(main, ["patient", "list", "--home", str(config.home)])
+    assert refused.exit_code == 5
+    verified = CliRunner().invoke(main, ["audit", "verify", "--clear", "--home", str(config.home)])
     assert verified.exit_code == 0
+    assert "it was stopped since" in verified.stdout
+    assert CliRunner().invoke(main, ["patient", "list", "--home", str(config.home)]).exit_code == 0
