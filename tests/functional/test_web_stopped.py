@@ -42,6 +42,7 @@ def test_every_route_is_refused(world: World, patient: Patient) -> None:
         for accept in ("text/html", "application/json"):
             for client in (browser.client, world.app.test_client()):
                 response = client.open(path, method=method, headers={"Accept": accept}, base_url=ORIGIN)
+                response.close()
                 if endpoint in OPEN and method == "GET":
                     assert response.status_code in {200, 302, 404}, endpoint
                     continue
@@ -62,6 +63,7 @@ def test_without_the_latch_the_same_routes_answer(world: World, patient: Patient
     client: FlaskClient = world.browser(Role.CLINICIAN).client
     for _, method, path in requests(world):
         response = client.open(path, method=method, headers={"Accept": "text/html"}, base_url=ORIGIN)
+        response.close()
         assert response.status_code != 503, path
 
 
