@@ -119,7 +119,7 @@ def create_stopped_app(config: Config) -> Flask:
 
     @app.get("/health", provide_automatic_options=False)
     def health_while_stopped() -> ResponseReturnValue:
-        return jsonify(status="stopped"), stopped.STATUS
+        return jsonify(status="stopped")
 
     @app.errorhandler(HTTPException)
     def refuse(_error: HTTPException) -> Response:

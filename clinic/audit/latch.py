@@ -52,7 +52,7 @@ WORDS: Final[dict[Reason, tuple[str, str]]] = {
     Reason.WRITE_FAILED: ("the disk refused a write", f"check the health of the disk, then {_VERIFY}"),
     Reason.SYNC_FAILED: (
         "the disk did not confirm a write",
-        f"the disk may be failing: make a backup and check it, then {_VERIFY}",
+        f"the disk may be failing: {_VERIFY}, then make a backup at once and have the disk checked",
     ),
     Reason.READ_BACK_FAILED: ("an entry was not found as it was written", f"check the disk, then {_VERIFY}"),
     Reason.FILE_REPLACED: (

@@ -20,13 +20,13 @@ import hmac
 import json
 import sqlite3
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from time import monotonic
 from typing import Final
 
 from sqlalchemy import Connection, RootTransaction, bindparam, text
@@ -290,7 +290,7 @@ class AuditLog:
         Raises:
             AuditError: it is required and not up to date, or holds something else: nothing counts as recorded.
         """
-        if self.sink is None or (self._sink_lost_at is not None and time.monotonic() < self._sink_lost_at):
+        if self.sink is None or (self._sink_lost_at is not None and monotonic() < self._sink_lost_at):
             return
         try:
             last = self.sink.catch_up(self._rows, up_to=seq)
@@ -300,6 +300,11 @@ class AuditLog:
             if self._sink_lost_at is not None:
                 self._sink_lost_at = None
                 self.append(SinkRestored(last=last), actor=OPERATOR)
+
+    @property
+    def is_copy_behind(self) -> bool:
+        """Whether the second sink failed when this process last wrote to it."""
+        return self._sink_lost_at is not None
 
     def settle_sink(self) -> None:
         """Bring the second sink up to the end of the log, or find that it does not fit: for a start."""
@@ -353,7 +358,7 @@ class AuditLog:
                 raise self.guard.latch(reason).refusal() from error
             raise AuditError(str(error), hint=WORDS[reason][1]) from error
         first = self._sink_lost_at is None
-        self._sink_lost_at = time.monotonic() + _SINK_RETRY_S
+        self._sink_lost_at = monotonic() + _SINK_RETRY_S
         if first and self._sink_state() != SinkLost.name:
             self.append(SinkLost(reason=reason.value), actor=OPERATOR)
 

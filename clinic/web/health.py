@@ -2,7 +2,8 @@
 
 Rules kept here:
 
-* `/health` says one word: no version, no name, no state that would help an attacker.
+* `/health` says one word and always answers: `ok`, `stopped` (the audit log is latched), or `copy_behind` (the optional
+  second copy of the log is not up to date).  No version, no name, no state that would help an attacker.
 """
 
 from __future__ import annotations
@@ -20,8 +21,11 @@ blueprint = Blueprint("health", __name__)
 @blueprint.get("/health")
 @public
 def health() -> Response:
-    """Say that the web form answers."""
-    return jsonify(status="ok")
+    """Say that the web form answers, and whether records do."""
+    records = services().records
+    if records.guard.current() is not None:
+        return jsonify(status="stopped")
+    return jsonify(status="copy_behind" if records.audit.is_copy_behind else "ok")
 
 
 @blueprint.get("/ca")

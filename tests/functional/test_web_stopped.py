@@ -142,10 +142,13 @@ def test_a_damaged_log_stays_stopped(world: World) -> None:
 def test_the_page_without_a_key(world: World) -> None:
     """While nothing verifies, `clinic serve` shows what happened without giving the key to any process."""
     config = world.services.config
+    assert world.app.test_client().get("/health", base_url=ORIGIN).json == {"status": "ok"}
     client = create_stopped_app(config).test_client()
     assert "sealed" in client.get("/patients", base_url=ORIGIN).text  # cleared meanwhile, and soon replaced
     Guard(config.home).latch(Reason.SEQUENCE_GAP)
-    assert client.get("/health", base_url=ORIGIN).json == {"status": "stopped"}
+    for asked in (client, world.app.test_client()):
+        health = asked.get("/health", base_url=ORIGIN)
+        assert (health.status_code, health.json) == (200, {"status": "stopped"})
     page = client.get("/patients", base_url=ORIGIN)
     assert page.status_code == 503
     assert "entries that were there are gone" in page.text
