@@ -125,7 +125,9 @@ class UnitOfWork:
         """Forget rows and keys."""
         self._open = False
         self.vault.close()
+        event.remove(self._session, "before_flush", self._before_flush)
         self._session.close()
+        del self.vault, self.uses  # they hold methods of this object: the keys go now, not with the next collection
 
     def _before_flush(self, session: Session, *_: Any) -> None:
         if session.new or session.dirty or session.deleted:
