@@ -8,13 +8,24 @@ from typing import TextIO, cast
 
 import click
 
-from clinic.cli.common import home_option, home_path, json_option, load_config, open_here, out, print_json, read_stream
+from clinic.cli.common import (
+    Bars,
+    err,
+    home_option,
+    home_path,
+    json_option,
+    load_config,
+    open_here,
+    out,
+    print_json,
+    read_stream,
+)
 from clinic.config import PolicyConfig
 from clinic.domain import OPERATOR
 from clinic.errors import PolicyError
 from clinic.generation.profiles import load_profile
 from clinic.generation.prompts import load_template, template_ids
-from clinic.policy import golden
+from clinic.policy import golden, mutation
 from clinic.policy.activation import Activation
 from clinic.policy.counterfactual import Counterfactual, counterfactual
 from clinic.policy.engine import Explanation
@@ -70,13 +81,16 @@ def check(*, directory: Path | None, profile: str | None, as_json: bool) -> None
 
 
 @policy.command()
+@click.option("--mutate", is_flag=True, help="Break every policy in turn, and demand that a case fails each time.")
 @directory_option
 @profile_option
 @home_option
 @json_option
 @click.pass_context
-def test(ctx: click.Context, *, directory: Path | None, profile: str | None, as_json: bool) -> None:
-    """Run the golden cases.  Exit 1 if one fails, or a policy is untested."""
+def test(ctx: click.Context, *, mutate: bool, directory: Path | None, profile: str | None, as_json: bool) -> None:
+    """Run the golden cases.  Exit 1 if one fails, a policy is untested, or a broken policy goes unnoticed."""
+    if mutate:
+        ctx.exit(_mutate(_directory(directory), _profile(profile), as_json=as_json))
     report = golden.run(_directory(directory), _profile(profile))
     failures = [
         {
@@ -106,6 +120,20 @@ def test(ctx: click.Context, *, directory: Path | None, profile: str | None, as_
         verdict = "all as expected" if report.passed else "NOT as expected"
         out.print(f"{len(report.results)} golden cases: {verdict}", markup=False)
     ctx.exit(0 if report.passed else 1)
+
+
+def _mutate(directory: Path, profile: str, *, as_json: bool) -> int:
+    with Bars("breaking policies", console=err) as bar:
+        report = mutation.run(directory, profile, progress=bar.report)
+    survivors = [{"policy": mutant.policy, "change": mutant.change} for mutant in report.survivors]
+    if as_json:
+        print_json({"ok": report.passed, "mutants": report.mutants, "score": report.score, "survivors": survivors})
+    else:
+        for survivor in survivors:
+            out.print(f"UNNOTICED `{survivor['policy']}`, {survivor['change']}", markup=False)
+        caught = report.mutants - len(survivors)
+        out.print(f"{caught} of {report.mutants} broken sets noticed ({report.score:.1%})", markup=False)
+    return 0 if report.passed else 1
 
 
 @policy.command()

@@ -109,6 +109,11 @@ def run_cases(policy_set: PolicySet, cases: Sequence[Case]) -> Report:
     return Report(policy_set.sha256, results, _untested(policy_set, results))
 
 
+def notices(policy_set: PolicySet, cases: Iterable[Case]) -> bool:
+    """Whether any case fails; stops at the first."""
+    return any(not _run(policy_set, case).passed for case in cases)
+
+
 def case_files(directory: Path, profile: str = DEFAULT_PROFILE) -> tuple[str, ...]:
     """Return the names of the case files of a profile, relative to `directory`."""
     paths = [*directory.glob("*.toml"), *(directory / profile).glob("*.toml")]
