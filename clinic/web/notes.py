@@ -141,9 +141,11 @@ def _apply(encounter_id: str, version: int, change: Edit) -> ResponseReturnValue
         page = load(tx, EncounterId(encounter_id))
         require_consent(page.encounter)
         stored, transcript = _reviewable(page)
-        tx.notes.save(
+        saved = tx.notes.save(
             page.encounter.id, change(stored.note, transcript), expected_version=version, actor=sessions.actor()
         )
+        if saved.version == stored.version:  # sent again: nothing is edited, and so nothing recorded yet
+            record_view(tx, page.encounter)
         page = load(tx, page.encounter.id)
     if "X-Fragment" in request.headers:
         return _piece(page)
