@@ -52,6 +52,7 @@ PATIENCE_S: Final = 1.5
 """How long a writer waits for its turn: short, so that whoever asked is answered within two seconds."""
 
 _USUAL_WAIT: Final = int(PATIENCE_S * 1000)
+_POOL: Final = 16
 _SLACK: Final = 100  # milliseconds that may be added to it without asking
 _PRIVATE: Final = 0o600
 _BEGIN = "clinic_begin"
@@ -111,6 +112,7 @@ def open_engine(path: Path) -> Engine:
     engine = create_engine(
         URL.create("sqlite", database=str(path)),
         connect_args={"isolation_level": None, "timeout": PATIENCE_S, "cached_statements": 256},
+        pool_size=_POOL,  # opening one costs more than a transaction: every thread of the web form keeps its own
         hide_parameters=True,
     )
     _listen(engine, path)
