@@ -104,10 +104,12 @@ class SecondSink:
                     if raw is None:
                         text = f"the second copy holds entry `{count}`, which the log does not have"
                         return SinkReport(ok=False, entries=count - 1, first_bad=count, message=text)
-                    if line_of(raw) != line:
+                    if _line(raw) != line:
                         text = f"the second copy differs from the log at entry `{count}`"
                         return SinkReport(ok=False, entries=count - 1, first_bad=count, message=text)
                 missing = next(entries, None)
+        except SinkError as error:
+            return SinkReport(ok=False, entries=count - 1, first_bad=count, message=str(error))
         except OSError as error:
             text = f"the second copy cannot be read: {os.strerror(error.errno or 0).lower()}"
             return SinkReport(ok=False, entries=count, first_bad=None, message=text)
@@ -129,7 +131,7 @@ class SecondSink:
             return last
         batch = bytearray()
         for raw in rows(last + 1):
-            batch += line_of(raw)
+            batch += _line(raw)
             last = raw.seq
             if len(batch) >= _BATCH:
                 self._write(fd, batch)
@@ -154,7 +156,7 @@ class SecondSink:
         """Remove the line that a crash cut off, if it is the beginning of the very line that belongs there."""
         torn = os.pread(fd, size - kept, kept)
         expected = next(rows(_seq_of(line, rows) + 1), None)
-        if expected is None or not line_of(expected).startswith(torn):
+        if expected is None or not _line(expected).startswith(torn):
             raise SinkError("the second copy ends in something that is not of this log", differs=True)
         os.ftruncate(fd, kept)
 
@@ -181,6 +183,13 @@ class SecondSink:
         if self._fd is not None:
             fd, self._fd = self._fd, None
             os.close(fd)
+
+
+def _line(raw: RawEntry) -> bytes:
+    try:
+        return line_of(raw)
+    except (ValueError, TypeError, AttributeError):  # SQLite stores anything in any column
+        raise SinkError("the log holds an entry that cannot be copied: it was changed", differs=True) from None
 
 
 def _lock(fd: int) -> None:
@@ -224,6 +233,6 @@ def _seq_of(line: bytes, rows: Rows) -> int:
     raw = next(rows(seq), None)
     if raw is None:
         raise SinkError(f"the second copy holds entry `{seq}`, which the log does not have", differs=True)
-    if line_of(raw) != line:
+    if _line(raw) != line:
         raise SinkError(f"the second copy differs from the log at entry `{seq}`", differs=True)
     return seq

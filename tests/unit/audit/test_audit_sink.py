@@ -358,3 +358,16 @@ def test_entries_without_end_are_not_held_in_memory(filled: Store, copy: Path) -
     sink = SecondSink(copy, required=True)
     sink.catch_up(rows, up_to=11)
     assert asked == [10, 11]  # the last line, compared; then what is new
+
+
+def test_an_entry_that_is_none_is_told(filled: Store, copy: Path) -> None:
+    """A log whose entry was overwritten with anything is named, not a crash: when comparing and when copying."""
+    sink = SecondSink(copy, required=True)
+    sink.catch_up(rows_of(filled), up_to=10)
+    filled.tamper("UPDATE audit_entries SET body = x'ff' WHERE seq = 4")
+    report = sink.verify(rows_of(filled))
+    assert (report.ok, report.first_bad) == (False, 4)
+    copy.write_bytes(b"".join(copy.read_bytes().splitlines(keepends=True)[:3]))
+    with pytest.raises(SinkError, match="changed") as caught:
+        SecondSink(copy, required=True).catch_up(rows_of(filled), up_to=10)
+    assert caught.value.differs
