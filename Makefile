@@ -36,7 +36,7 @@ tools: ## Debian's chromium and age, for the tests
 # The folder of the tests has a short name: a socket's path may be 107 bytes long.
 test: setup tools ## all tests, real models and a real browser included
 	@scratch=$$(mktemp -d -t XXXXXX) && trap 'rm -rf "$$scratch"' EXIT \
-		&& $(BIN)/python -m pytest -q -n 2 --dist loadfile --basetemp="$$scratch/t" $(PYTEST_OPTIONS)
+		&& $(BIN)/python -m pytest -q --basetemp="$$scratch/t" $(PYTEST_OPTIONS)
 
 check: setup ## style, types, policies, migrations
 	@$(BIN)/ruff check .

@@ -270,7 +270,11 @@ def test_every_byte_of_the_content_counts(log: AuditLog, out: Path, tmp_path: Pa
     assert verdict(forged, tmp_path, vkey=log.vkey) == ("ok", None)
 
 
-@pytest.mark.parametrize("text", ["", "rubbish", MISTYPED, f"{KEY}\n{KEY}", "AGE-SECRET-KEY-1QQ"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "rubbish", MISTYPED, f"{KEY}\n{KEY}", "AGE-SECRET-KEY-1QQ"],
+    ids=["empty", "rubbish", "mistyped", "two-keys", "short"],
+)
 def test_what_is_no_identity_is_refused(out: Path, tmp_path: Path, text: str) -> None:
     """A mistyped key is told from a wrong one, and never repeated."""
     identity = tmp_path / "bad.key"
