@@ -169,7 +169,8 @@ def test_several_recipients_and_chunks(store: Store, tmp_path: Path) -> None:
     data = path.read_bytes()
     for length in (len(data) - 1, len(data) - 65552, data.index(b"\n---") + 5 + 43 + 16 + 65552, 300, 20, 0):
         path.write_bytes(data[:length])
-        assert verdict(path, tmp_path, vkey=store.log().vkey)[0] == "age"
+        # A header that ends early is malformed; where it ends depends on the random stanza that age may add.
+        assert verdict(path, tmp_path, vkey=store.log().vkey)[0] in ({"age", "malformed"} if length == 300 else {"age"})
     for place in range(0, len(data), 1009):
         path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
         assert verdict(path, tmp_path, vkey=store.log().vkey)[0] in {"age", "malformed"}
