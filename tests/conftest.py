@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +25,21 @@ def pytest_configure(config: pytest.Config) -> None:
     for weights in (GEMMA_3_270M, WHISPER_BASE):
         if not (MODELS / weights.name).is_dir():
             assemble(weights, MODELS)
+
+
+@pytest.fixture(autouse=True)
+def _core_limit_can_be_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the hard limit of core files: a command run inside the tests would take it from all tests that follow.
+
+    Without it every process that a later test starts could leave no core file, whatever the program does about that.
+    """
+    real = resource.setrlimit
+
+    def setrlimit(which: int, limits: tuple[int, int]) -> None:
+        kept = (limits[0], resource.getrlimit(which)[1]) if which == resource.RLIMIT_CORE else limits
+        real(which, kept)
+
+    monkeypatch.setattr(resource, "setrlimit", setrlimit)
 
 
 @pytest.fixture(scope="session")
