@@ -288,7 +288,7 @@ class Consultation:
             completion = generator.generate(
                 released, progress=lambda done, total: self._report(encounter_id, Stage.GENERATE, done / max(total, 1))
             )
-            _obligations(released.authorized).check_answer(completion)
+            _obligations(released.authorized).check_answer(completion, released.prompt)
             with self._records.read() as tx:
                 _require_consent(tx, encounter_id)  # writing took a while: the answer of now counts
         except (GenerationError, PolicyDeniedError) as error:

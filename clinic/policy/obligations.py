@@ -21,6 +21,8 @@ from typing import Final
 from clinic.domain import Completion, Note, Prompt, PromptField, StatementStatus
 from clinic.errors import GenerationError, PolicyError
 from clinic.policy.detectors.identifiers import NOBODY, KnownIdentifiers, find_direct
+from clinic.policy.detectors.neutralise import reveal
+from clinic.policy.echoes import repeats_instructions, shown
 
 MAX_TOKENS_CEILING = 32_768
 MAX_CHARS_CEILING = 200_000
@@ -42,6 +44,9 @@ _MARKUP: Final = re.compile(
     re.IGNORECASE,
 )
 
+_OUR_WORDS: Final = re.compile(r"^(?:\[[^\s\]]{1,40}\] )?(?:Doctor|Patient|Speaker): ")
+"""What `generation.prompts` writes before what was said: it names nobody, also where somebody is called Speaker."""
+
 
 @dataclass(frozen=True, slots=True)
 class Obligations:
@@ -53,7 +58,7 @@ class Obligations:
         evidence: every statement names its evidence or is flagged.
         redact: kinds to take out of the transcript before the prompt is built.
         flag: what the clinician is told to look at.
-        plain: the answer holds no link and no markup.
+        plain: the answer holds no link, no markup and nothing of our instructions to the model.
         max_chars: the most characters that the answer may have; None: no limit beside the tokens.
         fields: what of the record the prompt may hold; None: not limited here.
     """
@@ -129,18 +134,23 @@ class Obligations:
                 kinds = ", ".join(sorted({span.kind for span in left}))
                 raise _unmet(f"the prompt still holds identifiers ({kinds})", "write the note by hand, and report this")
 
-    def check_answer(self, completion: Completion) -> None:
-        """Hold the model's answer against length and plainness, before it is stored.
+    def check_answer(self, completion: Completion, prompt: Prompt) -> None:
+        """Hold the model's answer against length, plainness and our own instructions, before it is stored.
+
+        Args:
+            completion: the answer.
+            prompt: what it answers.
 
         Raises:
             GenerationError: `output_forbidden`; the answer is not kept.
         """
-        texts = [section.text for section in completion.sections]
-        length = sum(map(len, texts))
+        length = sum(len(section.text) for section in completion.sections)
         if self.max_chars is not None and length > self.max_chars:
             raise _forbidden(f"the answer has {length} characters, the policy allows {self.max_chars}")
-        if self.plain and any(_MARKUP.search(text) for text in texts):
+        if self.plain and any(_MARKUP.search(reveal(text)) for text in shown(completion)):
             raise _forbidden("the answer holds a link or markup")
+        if self.plain and repeats_instructions(completion, prompt):
+            raise _forbidden("the answer repeats the instructions to the model")
 
     def check_note(self, note: Note) -> None:
         """Hold the verified note against evidence: a statement without any is flagged, or there is no note.
@@ -160,7 +170,7 @@ def _body(prompt: Prompt, *, said: bool) -> str:
     """
     texts = [part.text for part in prompt.parts if said and part.text is not None]
     texts += [m.content for part in prompt.parts for m in part.messages if (m.role != "system") is said]
-    return "\n".join(dict.fromkeys(line for text in texts for line in text.split("\n")))
+    return "\n".join(dict.fromkeys(_OUR_WORDS.sub("", line) for text in texts for line in text.split("\n")))
 
 
 def split_annotation(text: str) -> tuple[str, ...]:
