@@ -143,9 +143,9 @@ def test_tokens_are_counted_over_all_parts() -> None:
 )
 def test_an_answer_with_a_link_or_markup_is_not_kept(text: str) -> None:
     """A link, a tag or Markdown's forms; without the obligation (negative control) it would pass."""
-    obliged().check_answer(answer("Rest.", text))
+    obliged().check_answer(answer("Rest.", text), make_prompt())
     with pytest.raises(GenerationError) as caught:
-        obliged("output:plain").check_answer(answer("Rest.", text))
+        obliged("output:plain").check_answer(answer("Rest.", text), make_prompt())
     assert caught.value.code == "output_forbidden"
 
 
@@ -155,14 +155,14 @@ def test_an_answer_with_a_link_or_markup_is_not_kept(text: str) -> None:
 )
 def test_clinical_text_is_no_markup(text: str) -> None:
     """What clinicians write is kept."""
-    obliged("output:plain", "max_chars:100").check_answer(answer(text))
+    obliged("output:plain", "max_chars:100").check_answer(answer(text), make_prompt())
 
 
 def test_an_answer_that_is_too_long_is_not_kept_and_never_cut() -> None:
     """The limit is for the whole answer, to the character."""
-    obliged("max_chars:10").check_answer(answer("12345", "67890"))
+    obliged("max_chars:10").check_answer(answer("12345", "67890"), make_prompt())
     with pytest.raises(GenerationError) as caught:
-        obliged("max_chars:10").check_answer(answer("12345", "678901"))
+        obliged("max_chars:10").check_answer(answer("12345", "678901"), make_prompt())
     assert caught.value.code == "output_forbidden"
 
 
