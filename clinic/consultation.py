@@ -142,7 +142,9 @@ class Consultation:
             self._keep(encounter_id, self._listen(encounter_id), actor)
         except (AudioError, TranscriptionError, PolicyDeniedError) as error:
             with self._records.write() as tx:
-                tx.append(TranscriptionFailed(encounter=encounter_id, code=error.code), actor=actor)
+                patient_id = tx.encounters.get(encounter_id).patient_id
+                event = TranscriptionFailed(encounter=encounter_id, code=error.code)
+                tx.append(event, actor=actor, patient_id=patient_id)
             raise
 
     def _keep(self, encounter_id: EncounterId, transcript: Transcript, actor: Actor) -> None:
@@ -157,7 +159,7 @@ class Consultation:
                 segments=len(transcript.segments),
                 speech_ms=speech_ms(transcript),
             )
-            tx.append(event, actor=actor)
+            tx.append(event, actor=actor, patient_id=tx.encounters.get(encounter_id).patient_id)
 
     def _listen(self, encounter_id: EncounterId) -> Transcript:
         with self._records.read() as tx:
@@ -245,7 +247,7 @@ class Consultation:
     def _begin(self, event: GenerationAuthorized, encounter_id: EncounterId, actor: Actor) -> Entry:
         with self._records.write() as tx:
             _require_consent(tx, encounter_id)  # withdrawn since the decision: nothing may leave
-            entry = tx.append(event, actor=actor)
+            entry = tx.append(event, actor=actor, patient_id=tx.encounters.get(encounter_id).patient_id)
             tx.generations.begin(
                 GenerationId(event.generation),
                 encounter_id=encounter_id,
@@ -272,7 +274,7 @@ class Consultation:
             reason_codes=tuple(reason.code for reason in decision.reasons),
         )
         with self._records.write() as tx:
-            tx.append(event, actor=actor)
+            tx.append(event, actor=actor, patient_id=case.encounter.patient_id)
         raise PolicyDeniedError(
             "the policy denied this generation",
             policies=decision.policies or tuple(reason.code for reason in decision.reasons),

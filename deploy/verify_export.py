@@ -160,12 +160,13 @@ def canonical(value: object) -> bytes:
 def entry_hash(line: bytes) -> tuple[dict[str, Any], str]:
     """Return the entry of a line and the hash that it must carry (FORMAT.md, section 2); ValueError if it is none."""
     entry = json.loads(line)
-    if set(entry) != FIELDS or canonical(entry) + b"\n" != line or type(entry["seq"]) is not int:
+    if set(entry) - {"sealed"} != FIELDS or canonical(entry) + b"\n" != line or type(entry["seq"]) is not int:
         raise ValueError
     texts = [entry[name].encode() for name in ("at", "actor", "role", "event")]
     fields = [entry["seq"].to_bytes(8, "big"), bytes.fromhex(entry["prev_hash"]), *texts, canonical(entry["body"])]
+    fields += [unbase64(entry["sealed"])] if "sealed" in entry else []  # it is never opened here: no key is needed
     framed = b"".join(len(field).to_bytes(4, "big") + field for field in fields)
-    return entry, hashlib.sha256(b"\x00clinic-audit-entry-v1\n" + framed).hexdigest()
+    return entry, hashlib.sha256(b"\x00clinic-audit-entry-v%d\n" % (1 + ("sealed" in entry)) + framed).hexdigest()
 
 
 def read_entry(line: bytes, seq: int, prev_hash: bytes) -> bytes:
@@ -205,7 +206,7 @@ def verify(archive: tarfile.TarFile, vkey: str | None, earlier: list[str]) -> di
     described = member(archive, "manifest.json").read(LONGEST)
     manifest = json.loads(described)
     written = canonical(manifest) in {described, described.removesuffix(b"\n")}
-    if not written or set(manifest) != MANIFEST or manifest["format"] != "clinic-audit-export-v1":
+    if not written or set(manifest) != MANIFEST or not re.fullmatch("clinic-audit-export-v[12]", manifest["format"]):
         raise Refused("manifest", "the manifest is not one of an audit export, or of a newer version of it")
     key = vkey or manifest["vkey"]
     checkpoint = open_checkpoint(manifest["checkpoint"], key)
@@ -244,9 +245,7 @@ def walk(lines: BinaryIO, manifest: dict[str, Any], marks: list[tuple[str, int, 
         size, length = size + 1, length + len(line)
         digest.update(line)
     if size < (longest := max(mark[1] for mark in marks)):
-        raise Refused(
-            "truncated", f"the export ends after entry {size}, a checkpoint was signed over {longest}", size + 1
-        )
+        raise Refused("truncated", f"it ends after entry {size}, a checkpoint was signed over {longest}", size + 1)
     found = (size, size - first + 1, head.hex(), length, digest.hexdigest())
     if found != tuple(manifest[name] for name in ("last", "count", "head_hash", "entries_bytes", "entries_sha256")):
         raise Refused("manifest", "the manifest does not fit the entries")

@@ -22,8 +22,8 @@ from typing import Annotated, Any, ClassVar, Final, get_type_hints
 from clinic.domain import Action, Consent, EncounterKind, Role, canonical_json
 from clinic.errors import AuditError
 
-_MAX_COUNT: Final = 2**53 - 1  # the largest integer that every JSON reader keeps exactly
-_MAX_SET: Final = 256
+MAX_COUNT: Final = 2**53 - 1  # the largest integer that every JSON reader keeps exactly
+MAX_SET: Final = 256
 
 Check = Callable[[object], bool]
 
@@ -39,14 +39,14 @@ def _one_of(choices: type[StrEnum]) -> Check:
 
 
 def _is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value <= _MAX_COUNT
+    return type(value) is int and 0 <= value <= MAX_COUNT
 
 
 is_id: Final = _matches(r"[A-Za-z0-9_.:-]{1,128}")
 
 
 def _is_id_set(value: object) -> bool:
-    return isinstance(value, tuple) and len(value) <= _MAX_SET and all(is_id(item) for item in value)
+    return isinstance(value, tuple) and len(value) <= MAX_SET and all(is_id(item) for item in value)
 
 
 Id = Annotated[str, is_id]

@@ -9,6 +9,7 @@ Rules kept here:
 
 from __future__ import annotations
 
+import base64
 import json
 import tarfile
 from typing import Annotated, Any, Final, Literal
@@ -19,7 +20,7 @@ from clinic.audit.entry import RawEntry
 from clinic.domain import canonical_json
 from clinic.errors import AuditError
 
-FORMAT: Final = "clinic-audit-export-v1"
+FORMAT: Final = "clinic-audit-export-v2"
 MANIFEST: Final = "manifest.json"
 ENTRIES: Final = "entries.jsonl"
 TAR_END: Final = bytes(2 * tarfile.BLOCKSIZE)
@@ -33,7 +34,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    format: Literal["clinic-audit-export-v1"]
+    format: Literal["clinic-audit-export-v1", "clinic-audit-export-v2"]
     origin: str
     vkey: str
     created_at: str
@@ -66,6 +67,8 @@ def line_of(raw: RawEntry) -> bytes:
     texts = {"at": raw.at, "actor": raw.actor, "role": raw.role, "event": raw.event}
     values: dict[str, Any] = {name: value.decode() for name, value in texts.items()}
     values |= {"seq": raw.seq, "body": json.loads(raw.body), "prev_hash": raw.prev_hash.hex(), "hash": raw.hash.hex()}
+    if raw.sealed is not None:
+        values["sealed"] = base64.b64encode(raw.sealed).decode("ascii")
     return canonical_json(values) + b"\n"
 
 
@@ -91,6 +94,7 @@ def _parse(values: Any) -> RawEntry:
         body=canonical_json(values["body"]),
         prev_hash=bytes.fromhex(values["prev_hash"]),
         hash=bytes.fromhex(values["hash"]),
+        sealed=base64.b64decode(values["sealed"], validate=True) if "sealed" in values else None,
     )
 
 

@@ -58,11 +58,14 @@ from clinic.errors import AuditError, StorageError
 __all__ = ["AuditLog", "Begin", "Entry", "Head"]
 
 Begin = Callable[[], AbstractContextManager[Connection]]
+Seal = Callable[[int], bytes]
+"""Gives the sealed part of an entry whose number it is told."""
 
 _PAGE: Final = 1000
 # As BLOBs, because a damaged text that is no UTF-8 any more must reach verification, not stop the driver.
 _COLUMNS: Final = "seq, " + ", ".join(
-    f"CAST({column} AS BLOB) AS {column}" for column in ("at", "actor", "role", "event", "body", "prev_hash", "hash")
+    f"CAST({column} AS BLOB) AS {column}"
+    for column in ("at", "actor", "role", "event", "body", "prev_hash", "hash", "sealed")
 )
 _LAST: Final = text(f"SELECT {_COLUMNS} FROM audit_entries ORDER BY seq DESC LIMIT 1")  # noqa: S608 - constants only
 _ONE: Final = text(f"SELECT {_COLUMNS} FROM audit_entries WHERE seq = :seq")  # noqa: S608 - constants only
@@ -169,19 +172,21 @@ class AuditLog:
 
     # --- writing ------------------------------------------------------------------------------------
 
-    def append(self, event: AuditEvent, *, actor: Actor, connection: Connection | None = None) -> Entry:
+    def append(
+        self, event: AuditEvent, *, actor: Actor, connection: Connection | None = None, seal: Seal | None = None
+    ) -> Entry:
         """Add an entry, in the caller's write transaction (`connection`) or in its own, which is then committed.
 
         In the caller's transaction the entry counts only once that is committed and `committed` has returned, and an
-        AuditError must end it.
+        AuditError must end it.  With `seal` the entry gets a sealed part; what it raises ends the append.
         """
         if not is_id(actor.user_id):
             raise AuditError("the actor's id is not an identifier", code="event_invalid")
         if connection is not None:
             with self._reported("written", Reason.WRITE_FAILED):
-                return self._add(connection, event, actor)
+                return self._add(connection, event, actor, seal)
         with self._reported("written", Reason.WRITE_FAILED), self._begin() as own:
-            entry = self._add(own, event, actor)
+            entry = self._add(own, event, actor, seal)
         self.committed(entry.seq)
         return entry
 
@@ -198,7 +203,7 @@ class AuditLog:
                     hint="nothing that depends on it was done; check the disk and the database file",
                 )
 
-    def _add(self, connection: Connection, event: AuditEvent, actor: Actor) -> Entry:
+    def _add(self, connection: Connection, event: AuditEvent, actor: Actor, seal: Seal | None = None) -> Entry:
         self._require_file(None)
         last, now = self._last(connection), self._clock()
         if self.guard is not None and last is not None:
@@ -207,7 +212,7 @@ class AuditLog:
                 flag = _entry_after(last, ClockRegressed(milliseconds=regress), OPERATOR, now)
                 _insert(connection, flag)
                 last = flag.raw()
-        entry = _entry_after(last, event, actor, now)
+        entry = _entry_after(last, event, actor, now, seal)
         _insert(connection, entry)
         return entry
 
@@ -488,9 +493,12 @@ def pseudonym_of(key: bytes, patient_id: str) -> str:
     return hmac.new(key, message, hashlib.sha256).hexdigest()[:32]
 
 
-def _entry_after(last: RawEntry | None, event: AuditEvent, actor: Actor, at: datetime) -> Entry:
+def _entry_after(
+    last: RawEntry | None, event: AuditEvent, actor: Actor, at: datetime, seal: Seal | None = None
+) -> Entry:
+    seq = last.seq + 1 if last else 1
     entry = Entry(
-        seq=last.seq + 1 if last else 1,
+        seq=seq,
         at=timestamp(at),
         actor=actor.user_id,
         role=actor.role.value,
@@ -498,6 +506,7 @@ def _entry_after(last: RawEntry | None, event: AuditEvent, actor: Actor, at: dat
         body=event.to_canonical(),
         prev_hash=last.hash if last else GENESIS,
         hash=b"",
+        sealed=None if seal is None else seal(seq),
     )
     return Entry.from_raw(entry.raw()._replace(hash=entry_hash(entry.raw())))
 

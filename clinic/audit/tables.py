@@ -4,7 +4,7 @@ Rules kept here:
 
 * Rows are only ever added, one after the other: triggers refuse UPDATE, DELETE and any INSERT but that of the next
   `seq`.
-* The DDL is stable: the migration holds a copy of it, and `FORMAT.md` another; a test holds the copies together.
+* The DDL is stable: the migrations hold copies of it, and `FORMAT.md` another; a test holds the copies together.
 * Triggers stop mistakes, not somebody with the file in hand: against that there is `verify.py`.
 """
 
@@ -27,6 +27,7 @@ audit_entries: Final = Table(
     Column("body", LargeBinary, nullable=False),
     Column("prev_hash", LargeBinary, nullable=False),
     Column("hash", LargeBinary, nullable=False),
+    Column("sealed", LargeBinary, nullable=True),
 )
 
 CREATE_TABLE: Final = """\
@@ -38,7 +39,8 @@ CREATE TABLE audit_entries (
   event TEXT NOT NULL,
   body BLOB NOT NULL,
   prev_hash BLOB NOT NULL,
-  hash BLOB NOT NULL
+  hash BLOB NOT NULL,
+  sealed BLOB
 )"""
 
 # INSERT OR REPLACE removes the old row without firing DELETE triggers, so the order of `seq` is guarded on INSERT too.
@@ -58,7 +60,7 @@ BEGIN SELECT RAISE(ABORT, 'audit entries are never removed'); END""",
 TRIGGER_NAMES: Final = frozenset({"audit_entries_next", "audit_entries_no_update", "audit_entries_no_delete"})
 
 DDL: Final = (CREATE_TABLE, *CREATE_TRIGGERS)
-"""What the migration executes, in this order."""
+"""What the migrations have made when they are done."""
 
 
 def create(connection: Connection) -> None:

@@ -18,13 +18,14 @@ from enum import StrEnum
 from typing import Final
 
 from clinic.audit.checkpoint import Checkpoint, open_checkpoint
-from clinic.audit.entry import GENESIS, RawEntry
+from clinic.audit.entry import GENESIS, MAX_SEALED, MIN_SEALED, RawEntry
 from clinic.audit.events import from_canonical, is_id
 from clinic.audit.tree import EMPTY_ROOT, HASH_BYTES, CompactTree
 from clinic.domain import Role
 from clinic.errors import AuditError
 
 _PREFIX: Final = b"\x00clinic-audit-entry-v1\n"
+_PREFIX_SEALED: Final = b"\x00clinic-audit-entry-v2\n"
 _AT: Final = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 _ROLES: Final = frozenset(role.value.encode() for role in Role)
 _MAX_SEQ: Final = 2**63 - 1
@@ -205,8 +206,10 @@ class _Walk:
 
 def _rehash(row: RawEntry, seq: int) -> bytes:
     """Compute the hash that this row would carry as entry `seq` (FORMAT.md, section 2)."""
-    digest = hashlib.sha256(_PREFIX)
-    for field in (seq.to_bytes(8, "big"), row.prev_hash, row.at, row.actor, row.role, row.event, row.body):
+    digest = hashlib.sha256(_PREFIX if row.sealed is None else _PREFIX_SEALED)
+    sealed = () if row.sealed is None else (row.sealed,)
+    plain = (seq.to_bytes(8, "big"), row.prev_hash, row.at, row.actor, row.role, row.event, row.body)
+    for field in (*plain, *sealed):
         digest.update(len(field).to_bytes(4, "big"))
         digest.update(field)
     return digest.digest()
@@ -230,6 +233,8 @@ def _is_well_typed(row: RawEntry) -> bool:
     # SQLite stores any type in any column, so what the annotations promise is checked here.
     texts: tuple[object, ...] = (row.at, row.actor, row.role, row.event, row.body, row.prev_hash, row.hash)
     number: object = row.seq
+    if row.sealed is not None and not (type(row.sealed) is bytes and MIN_SEALED <= len(row.sealed) <= MAX_SEALED):
+        return False
     if type(number) is not int or not 0 < number <= _MAX_SEQ or not all(type(text) is bytes for text in texts):
         return False
     return len(row.prev_hash) == HASH_BYTES and len(row.hash) == HASH_BYTES

@@ -88,7 +88,7 @@ class Encounters:
         self._work.add(row)
         pseudonym = self._work.pseudonym(patient_id)
         event = EncounterOpened(encounter=row.id, patient=pseudonym, kind=row.kind, template=template)
-        self._work.append(event, actor=actor)
+        self._work.append(event, actor=actor, patient_id=patient_id)
         return _encounter(row)
 
     def get(self, encounter_id: str) -> Encounter:
@@ -127,7 +127,8 @@ class Encounters:
         row.consent = Consent(consent).value
         row.updated_at = self._work.now()
         pseudonym = self._work.pseudonym(row.patient_id)
-        self._work.append(ConsentRecorded(encounter=row.id, patient=pseudonym, consent=row.consent), actor=actor)
+        event = ConsentRecorded(encounter=row.id, patient=pseudonym, consent=row.consent)
+        self._work.append(event, actor=actor, patient_id=row.patient_id)
         return _encounter(row)
 
     def mark(

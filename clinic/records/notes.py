@@ -137,7 +137,7 @@ class Notes:
             omissions=len(note.omissions),
             content_sha256=digest,
         )
-        self._work.append(event, actor=actor)
+        self._work.append(event, actor=actor, patient_id=row.patient_id)
         return self._stored(row)
 
     def get(self, encounter_id: str) -> StoredNote | None:
@@ -161,7 +161,7 @@ class Notes:
         _require_version(newest, expected_version)
         self._add_version(row, newest.version + 1, note, actor)
         event = NoteEdited(encounter=row.encounter_id, note=row.id, version=newest.version + 1, content_sha256=digest)
-        self._work.append(event, actor=actor)
+        self._work.append(event, actor=actor, patient_id=row.patient_id)
         return self._stored(row)
 
     def sign(self, encounter_id: str, *, expected_version: int, attestation: str, actor: Actor) -> StoredNote:
@@ -184,7 +184,7 @@ class Notes:
         event = NoteSigned(
             encounter=row.encounter_id, note=row.id, version=newest.version, content_sha256=newest.content_sha256
         )
-        self._work.append(event, actor=actor)
+        self._work.append(event, actor=actor, patient_id=row.patient_id)
         return self._stored(row)
 
     def add_addendum(self, encounter_id: str, text: str, actor: Actor) -> StoredNote:
@@ -213,7 +213,7 @@ class Notes:
         event = NoteAmended(
             encounter=row.encounter_id, note=row.id, addendum=addendum.id, content_sha256=addendum.content_sha256
         )
-        self._work.append(event, actor=actor)
+        self._work.append(event, actor=actor, patient_id=row.patient_id)
         return self._stored(row)
 
     def history(self, encounter_id: str) -> tuple[NoteVersion, ...]:

@@ -87,13 +87,14 @@ class Patients:
         row.wrapped_dek = self._work.vault.enrol(row.id)
         self._fill(row, data)
         self._work.add(row)
-        self._work.append(PatientCreated(patient=self._work.pseudonym(row.id)), actor=actor)
+        self._work.append(PatientCreated(patient=self._work.pseudonym(row.id)), actor=actor, patient_id=row.id)
         return self._patient(row)
 
     def get(self, patient_id: str, actor: Actor) -> Patient:
         """Return a patient to somebody who looks at them (audited)."""
         patient = self._patient(self._require(patient_id))
-        self._work.append(PatientViewed(patient=self._work.pseudonym(patient_id)), actor=actor)
+        event = PatientViewed(patient=self._work.pseudonym(patient_id))
+        self._work.append(event, actor=actor, patient_id=patient_id)
         return patient
 
     def data(self, patient_id: str) -> PatientData:
@@ -125,7 +126,8 @@ class Patients:
         row.row_version += 1
         row.updated_at = self._work.now()
         self._fill(row, data)
-        self._work.append(PatientUpdated(patient=self._work.pseudonym(patient_id)), actor=actor)
+        event = PatientUpdated(patient=self._work.pseudonym(patient_id))
+        self._work.append(event, actor=actor, patient_id=patient_id)
         return self._patient(row)
 
     def rewrap(self, *, limit: int) -> int:

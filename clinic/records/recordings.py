@@ -86,7 +86,8 @@ class Recordings:
             created_at=self._work.now(),
         )
         self._work.add(row)
-        self._work.append(RecordingStarted(encounter=encounter.id, recording=row.id), actor=actor)
+        event = RecordingStarted(encounter=encounter.id, recording=row.id)
+        self._work.append(event, actor=actor, patient_id=row.patient_id)
         return self._recording(row)
 
     def append(self, recording_id: str, index: int, data: bytes) -> ChunkAck:
@@ -135,7 +136,7 @@ class Recordings:
         event = RecordingCompleted(
             encounter=row.encounter_id, recording=row.id, chunks=chunks, size=recording.size, sha256=row.sha256
         )
-        self._work.append(event, actor=actor)
+        self._work.append(event, actor=actor, patient_id=row.patient_id)
         return self._recording(row)
 
     def chunks(self, recording_id: str) -> Iterator[bytes]:

@@ -16,20 +16,21 @@ Example::
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from argon2 import PasswordHasher
 from sqlalchemy import Connection, Engine
 
+from clinic.audit.details import Detail
 from clinic.audit.events import AuditEvent
 from clinic.audit.guard import Guard
 from clinic.audit.log import AuditLog, Entry
 from clinic.audit.sink import SecondSink
 from clinic.crypto.keys import Keyring, Purpose
 from clinic.domain import Actor, Clock, ShredReason, utc_now
-from clinic.errors import StorageError
+from clinic.errors import DecryptionError, StorageError
 from clinic.records import login
 from clinic.records.encounters import Encounters
 from clinic.records.engine import read_transaction, truncate_journal, write_transaction
@@ -61,9 +62,37 @@ class Transaction:
         self.notes = Notes(work)
         self.shredding = Shredding(work)
 
-    def append(self, event: AuditEvent, *, actor: Actor) -> Entry:
-        """Append an audit event in this transaction; it is committed with everything else or not at all."""
-        return self._work.append(event, actor=actor)
+    def append(
+        self, event: AuditEvent, *, actor: Actor, patient_id: str | None = None, detail: Detail | None = None
+    ) -> Entry:
+        """Append an audit event in this transaction; it is committed with everything else or not at all.
+
+        With `patient_id` it gets a part sealed under this patient's key: `detail`, or a `PatientLink`.
+        """
+        return self._work.append(event, actor=actor, patient_id=patient_id, detail=detail)
+
+    def detail(self, entry: Entry, patient_id: str) -> Detail:
+        """Open the sealed part of an audit entry.
+
+        Raises:
+            DecryptionError: the entry has no sealed part, or it is not this patient's.
+            RecordError: `record_unknown`, or `patient_shredded` once the patient's key is destroyed.
+        """
+        return self._work.detail(entry, patient_id)
+
+    def about(self, patient_id: str, entries: Iterable[Entry]) -> Iterator[tuple[Entry, Detail]]:
+        """Yield those entries whose sealed part is about this patient, with what it says.
+
+        Raises:
+            RecordError: `record_unknown`, or `patient_shredded` once the patient's key is destroyed.
+        """
+        for entry in entries:
+            if entry.sealed is not None:
+                try:
+                    detail = self._work.detail(entry, patient_id)
+                except DecryptionError:
+                    continue  # another patient's
+                yield entry, detail
 
 
 class Records:

@@ -23,6 +23,9 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import QueryableAttribute
 from sqlalchemy.types import TypeDecorator
 
+from clinic.audit.details import Detail, associated_data, detail_from_canonical
+from clinic.audit.entry import Entry
+from clinic.crypto.aead import open_blob, seal_blob
 from clinic.crypto.envelope import FieldContext, open_sealed, seal
 from clinic.crypto.keys import Keyring, Purpose
 from clinic.domain import canonical_json
@@ -142,6 +145,28 @@ class Vault:
                 f"sealed `{_name(column)}` holds an unknown shape",
                 hint="the record was written by another version; run `clinic doctor`",
             ) from None
+
+    def seal_detail(self, detail: Detail, patient_id: str, *, origin: str, seq: int, event: str) -> bytes:
+        """Encrypt what an audit entry says of a patient, for exactly this entry of this log."""
+        key = self._key(patient_id)
+        self._count(patient_id)
+        aad = associated_data(origin=origin, seq=seq, event=event, patient_id=patient_id, key_id=DEK_VERSION)
+        return seal_blob(key, detail.to_canonical(), aad=aad, key_id=DEK_VERSION)
+
+    def open_detail(self, entry: Entry, patient_id: str, *, origin: str) -> Detail:
+        """Decrypt what was sealed for exactly this entry and patient.
+
+        Raises:
+            DecryptionError: the entry has no sealed part, or it is not this patient's.
+            RecordError: `record_unknown`, or `patient_shredded` once the patient's key is destroyed.
+            AuditError: `detail_invalid`.
+        """
+        key = self._key(patient_id)
+        aad = associated_data(
+            origin=origin, seq=entry.seq, event=entry.event, patient_id=patient_id, key_id=DEK_VERSION
+        )
+        what = f"the sealed part of audit entry `{entry.seq}`"
+        return detail_from_canonical(open_blob(key, entry.sealed or b"", aad=aad, key_id=DEK_VERSION, what=what))
 
     def close(self) -> None:
         """Drop the unwrapped keys."""

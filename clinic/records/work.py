@@ -17,8 +17,9 @@ from argon2 import PasswordHasher
 from sqlalchemy import Connection, event
 from sqlalchemy.orm import Session
 
+from clinic.audit.details import Detail, PatientLink
 from clinic.audit.events import AuditEvent
-from clinic.audit.log import AuditLog, Entry
+from clinic.audit.log import AuditLog, Entry, Seal
 from clinic.crypto.keys import Keyring, Purpose
 from clinic.domain import Actor, Clock
 from clinic.errors import RecordError
@@ -79,13 +80,38 @@ class UnitOfWork:
         """Return the index that spreads user names without an account over a fixed number of buckets."""
         return BlindIndex(self._parts.keyring.derive(Purpose.BLIND_INDEX), scope="login_failures.subject", bits=16)
 
-    def append(self, audit_event: AuditEvent, *, actor: Actor) -> Entry:
-        """Append an audit event inside this transaction."""
+    def append(
+        self, audit_event: AuditEvent, *, actor: Actor, patient_id: str | None = None, detail: Detail | None = None
+    ) -> Entry:
+        """Append an audit event inside this transaction.
+
+        With `patient_id` the entry gets a part that is sealed under this patient's key: `detail`, or else a
+        `PatientLink`.  A patient whose key was destroyed gets no link: the pseudonym is all that may be recorded.
+
+        Raises:
+            RecordError: `record_unknown`; with a `detail`, also `patient_shredded`.
+        """
         self.require_writable()
         self.session.flush()
-        entry = self._parts.audit.append(audit_event, actor=actor, connection=self._connection)
+        seal = None if patient_id is None else self._sealer(audit_event.name, patient_id, detail)
+        entry = self._parts.audit.append(audit_event, actor=actor, connection=self._connection, seal=seal)
         self.appended = entry.seq
         return entry
+
+    def detail(self, entry: Entry, patient_id: str) -> Detail:
+        """Open the sealed part of an audit entry for the patient whom it is about.
+
+        Raises:
+            DecryptionError: the entry has no sealed part, or it is not this patient's.
+            RecordError: `record_unknown`, or `patient_shredded` once the patient's key is destroyed.
+        """
+        return self.vault.open_detail(entry, patient_id, origin=self._parts.audit.origin)
+
+    def _sealer(self, event_name: str, patient_id: str, detail: Detail | None) -> Seal | None:
+        if detail is None and self.require(PatientRow, patient_id, what="patient").wrapped_dek is None:
+            return None
+        sealed, origin = detail or PatientLink(patient_id), self._parts.audit.origin
+        return lambda seq: self.vault.seal_detail(sealed, patient_id, origin=origin, seq=seq, event=event_name)
 
     def pseudonym(self, patient_id: str) -> str:
         """Return the name under which the audit log knows a patient."""

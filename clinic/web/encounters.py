@@ -148,7 +148,7 @@ def submit_text(encounter_id: str) -> ResponseReturnValue:
         transcript = text_to_transcript(form.text, language=encounter.language)
         digest = tx.transcripts.store(encounter.id, transcript)
         event = TextSubmitted(encounter=encounter.id, sha256=digest, words=transcript.word_count)
-        tx.append(event, actor=sessions.actor())
+        tx.append(event, actor=sessions.actor(), patient_id=encounter.patient_id)
     processing.start(encounter.id, actor=sessions.actor())
     return redirect(url_for("encounters.show", encounter_id=encounter_id), 303)
 
@@ -200,7 +200,8 @@ def load(tx: Transaction, encounter_id: EncounterId) -> EncounterPage:
 def record_view(tx: Transaction, encounter: Encounter) -> None:
     """Append to the audit log that an encounter is shown."""
     pseudonym = services().records.audit.pseudonym(encounter.patient_id)
-    tx.append(EncounterViewed(encounter=encounter.id, patient=pseudonym), actor=sessions.actor())
+    event = EncounterViewed(encounter=encounter.id, patient=pseudonym)
+    tx.append(event, actor=sessions.actor(), patient_id=encounter.patient_id)
 
 
 def require_consent(encounter: Encounter) -> None:

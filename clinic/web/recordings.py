@@ -102,7 +102,7 @@ def clip(encounter_id: str) -> Response:
         encounter = tx.encounters.get(EncounterId(encounter_id))
         require_consent(encounter)
         event = AudioPlayed(encounter=encounter.id, recording=_recording(tx, encounter.id).id)
-        tx.append(event, actor=sessions.actor())
+        tx.append(event, actor=sessions.actor(), patient_id=encounter.patient_id)
     return Response(services().clip(encounter.id, form.start, form.end), mimetype="audio/wav")
 
 

@@ -123,7 +123,8 @@ def test_the_triggers_are_what_the_models_say(engine: Engine, path: Path) -> Non
     actual = schema(path)
     declared = [" ".join(sql.split()) for sql in (*models.TRIGGERS, *audit_tables.CREATE_TRIGGERS)]
     assert sorted(sql for name, sql in actual.items() if name.startswith("trigger ")) == sorted(declared)
-    assert actual["table audit_entries"] == " ".join(audit_tables.CREATE_TABLE.split())
+    added = re.sub(r" ([,)])", r"\1", actual["table audit_entries"])  # SQLite writes a later column in its own way
+    assert added == re.sub(r" ([,)])", r"\1", " ".join(audit_tables.CREATE_TABLE.split()))
     for table in models.metadata.tables:
         assert actual[f"table {table}"].endswith("STRICT"), table
 
@@ -448,7 +449,7 @@ def test_0002_counts_what_was_sealed_and_keeps_every_patient(engine: Engine, pat
             "('gone', 1, '2026-11-25T00:00:00.000000Z', '2026-11-25T00:00:00.000000Z', '2026-11-25T00:00:00.000000Z')"
         )
     counted = rows(path, "SELECT owner, sealed FROM key_uses ORDER BY owner")
-    assert counted == sorted([("kek:1", 1), (patient_id, 2)])
+    assert counted == sorted([("kek:1", 1), (patient_id, 5)])  # two records, and a sealed part of three audit entries
     migrate.downgrade(engine, MIGRATIONS, revision="0001")
     assert "table key_uses" not in schema(path)
     assert rows(path, "SELECT wrapped_dek, data FROM patients WHERE id = 'gone'") == [(b"", b"")]
@@ -456,7 +457,9 @@ def test_0002_counts_what_was_sealed_and_keeps_every_patient(engine: Engine, pat
     with write_transaction(engine) as connection:
         connection.exec_driver_sql("DELETE FROM patients WHERE id = 'gone'")
     migrate.upgrade(engine, MIGRATIONS)
-    assert rows(path, "SELECT owner, sealed FROM key_uses WHERE owner <> 'local-ca' ORDER BY owner") == counted
+    assert rows(path, "SELECT owner, sealed FROM key_uses WHERE owner <> 'local-ca' ORDER BY owner") == sorted(
+        [("kek:1", 1), (patient_id, 2)]  # the sealed audit parts went with the way down
+    )
     with records.read() as tx:
         assert tx.patients.data(patient_id).name == "Canary"
     with pytest.raises(IntegrityError), write_transaction(engine) as connection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -99,6 +100,11 @@ def some_events(count: int) -> Iterator[AuditEvent]:
 
 
 def fill(log: AuditLog, count: int) -> None:
-    """Append `count` events, each in its own transaction."""
+    """Append `count` events, each in its own transaction; what names a patient has a sealed part."""
     for happened in some_events(count):
-        log.append(happened, actor=OPERATOR)
+        log.append(happened, actor=OPERATOR, seal=_sealed if hasattr(happened, "patient") else None)
+
+
+def _sealed(seq: int) -> bytes:
+    """Return what stands for ciphertext."""
+    return hashlib.sha512(seq.to_bytes(8, "big")).digest()

@@ -30,9 +30,10 @@ def test_the_ddl_is_the_documented_one() -> None:
 
 
 def test_the_migration_holds_the_same_ddl() -> None:
-    """The copy in the migration does not drift."""
+    """The copy in the first migration does not drift; `sealed` came with a later one (tests/migrations compare all)."""
     migration = MIGRATION.read_text(encoding="utf-8")
-    assert all(statement in migration for statement in tables.DDL)
+    first = tables.CREATE_TABLE.replace(",\n  sealed BLOB", "")
+    assert all(statement in migration for statement in (first, *tables.CREATE_TRIGGERS))
 
 
 def test_every_problem_is_documented() -> None:

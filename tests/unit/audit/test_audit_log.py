@@ -233,12 +233,12 @@ def test_nothing_is_appended_to_a_damaged_end(filled: Store) -> None:
             id="upsert",
         ),
         pytest.param(
-            "INSERT INTO audit_entries SELECT 12, at, actor, role, event, body, prev_hash, hash "
+            "INSERT INTO audit_entries SELECT 12, at, actor, role, event, body, prev_hash, hash, sealed "
             "FROM audit_entries WHERE seq = 3",
             id="gap",
         ),
         pytest.param(
-            "INSERT INTO audit_entries SELECT NULL, at, actor, role, event, body, prev_hash, hash "
+            "INSERT INTO audit_entries SELECT NULL, at, actor, role, event, body, prev_hash, hash, sealed "
             "FROM audit_entries WHERE seq = 3",
             id="no number",
         ),

@@ -18,7 +18,7 @@ from clinic.domain import OPERATOR
 from clinic.errors import AuditError
 from tests.unit.audit.audit_store import DIGEST, OTHER_SEED, PATIENT, SEED, Store, fill, make_store
 
-_COLUMNS = ("seq", "at", "actor", "role", "event", "body", "prev_hash", "hash")
+_COLUMNS = ("seq", "at", "actor", "role", "event", "body", "prev_hash", "hash", "sealed")
 
 
 def test_a_log_verifies_as_written(filled: Store) -> None:
@@ -46,7 +46,7 @@ _SWAP = (
 
 
 def _copy(*, source: int, to: int) -> str:
-    columns = "at, actor, role, event, body, prev_hash, hash"
+    columns = "at, actor, role, event, body, prev_hash, hash, sealed"
     return f"INSERT INTO audit_entries SELECT {to}, {columns} FROM audit_entries WHERE seq = {source}"  # noqa: S608
 
 
@@ -70,6 +70,17 @@ _SHIFT = (
         ),
         pytest.param(["UPDATE audit_entries SET hash = x'00' WHERE seq = 6"], Problem.MALFORMED, 6, id="short hash"),
         pytest.param(["UPDATE audit_entries SET at = x'ff' WHERE seq = 6"], Problem.CHANGED, 6, id="no text"),
+        pytest.param(["UPDATE audit_entries SET sealed = NULL WHERE seq = 5"], Problem.CHANGED, 5, id="unsealed"),
+        pytest.param(
+            ["UPDATE audit_entries SET sealed = randomblob(40) WHERE seq = 6"], Problem.CHANGED, 6, id="sealed later"
+        ),
+        pytest.param(
+            ["UPDATE audit_entries SET sealed = (SELECT sealed FROM audit_entries WHERE seq = 4) WHERE seq = 5"],
+            Problem.CHANGED,
+            5,
+            id="sealed part of another entry",
+        ),
+        pytest.param(["UPDATE audit_entries SET sealed = x'00' WHERE seq = 5"], Problem.MALFORMED, 5, id="no seal"),
         pytest.param(["DELETE FROM audit_entries WHERE seq = 5"], Problem.GAP, 5, id="drop"),
         pytest.param(["DELETE FROM audit_entries WHERE seq < 3"], Problem.GAP, 1, id="drop the beginning"),
         pytest.param(
@@ -106,7 +117,7 @@ def _rows(path: Path) -> list[RawEntry]:
 
 def _write(store: Store, rows: list[RawEntry]) -> None:
     store.tamper("DELETE FROM audit_entries")
-    marks = "?, CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), ?, ?, ?"
+    marks = "?, CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), ?, ?, ?, ?"
     for row in rows:
         store.tamper(f"INSERT INTO audit_entries VALUES ({marks})", parameters=tuple(row))  # noqa: S608
 
@@ -126,7 +137,7 @@ def _chained(rows: list[RawEntry]) -> list[RawEntry]:
 def test_no_row_hides_in_a_table_put_in_place_of_ours(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a table without our key, rows with a number given twice, none, or a text as number are all seen."""
     monkeypatch.setattr("clinic.audit.log._PAGE", 3)
-    columns = "at, actor, role, event, body, prev_hash, hash"
+    columns = "at, actor, role, event, body, prev_hash, hash, sealed"
     filled.tamper("ALTER TABLE audit_entries RENAME TO old", "CREATE TABLE audit_entries AS SELECT * FROM old")
     assert filled.log().verify().ok
     for number in ("3", "10", "NULL", "'x'", "0", "11.5"):
@@ -306,7 +317,7 @@ def _mutants(rows: list[RawEntry]) -> list[tuple[int, list[RawEntry]]]:
     found = []
     for place, row in enumerate(rows):
         for column in _COLUMNS[1:]:
-            value: bytes = getattr(row, column)
+            value: bytes = getattr(row, column) or b""  # no sealed part: no byte of it
             for offset in range(len(value)):
                 flipped = bytearray(value)
                 flipped[offset] ^= 1 << (offset % 8)
