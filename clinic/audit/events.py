@@ -17,6 +17,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from enum import StrEnum
+from operator import itemgetter
 from typing import Annotated, Any, ClassVar, Final, get_type_hints
 
 from clinic.domain import Action, Consent, EncounterKind, Role, canonical_json
@@ -28,33 +29,43 @@ MAX_SET: Final = 256
 Check = Callable[[object], bool]
 
 
-def _matches(pattern: str) -> Check:
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a field may hold: `check` tells of a value, `form` is how it is written in JSON (as a pattern)."""
+
+    check: Check
+    form: str
+
+
+def _matches(pattern: str) -> Kind:
     expression = re.compile(pattern, re.ASCII)
-    return lambda value: isinstance(value, str) and expression.fullmatch(value) is not None
+    return Kind(lambda value: isinstance(value, str) and expression.fullmatch(value) is not None, f'"{pattern}"')
 
 
-def _one_of(choices: type[StrEnum]) -> Check:
+def _one_of(choices: type[StrEnum]) -> Kind:
     allowed = frozenset(choice.value for choice in choices)
-    return lambda value: isinstance(value, str) and str(value) in allowed
+    form = "|".join(re.escape(value) for value in sorted(allowed))
+    return Kind(lambda value: isinstance(value, str) and str(value) in allowed, f'"(?:{form})"')
 
 
 def _is_count(value: object) -> bool:
     return type(value) is int and 0 <= value <= MAX_COUNT
 
 
-is_id: Final = _matches(r"[A-Za-z0-9_.:-]{1,128}")
+_ID: Final = _matches(r"[A-Za-z0-9_.:-]{1,128}")
+is_id: Final = _ID.check
 
 
 def _is_id_set(value: object) -> bool:
     return isinstance(value, tuple) and len(value) <= MAX_SET and all(is_id(item) for item in value)
 
 
-Id = Annotated[str, is_id]
+Id = Annotated[str, _ID]
 Code = Annotated[str, _matches(r"[a-z][a-z0-9_-]{0,63}")]
 Digest = Annotated[str, _matches(r"[0-9a-f]{64}")]
 Pseudonym = Annotated[str, _matches(r"[0-9a-f]{32}")]
-Count = Annotated[int, _is_count]
-Ids = Annotated[tuple[str, ...], _is_id_set]
+Count = Annotated[int, Kind(_is_count, r"(?:0|[1-9][0-9]{0,14})")]  # larger ones are left to `from_canonical`
+Ids = Annotated[tuple[str, ...], Kind(_is_id_set, rf"\[({_ID.form}(?:,{_ID.form}){{0,{MAX_SET - 1}}})?\]")]
 """A set of identifiers, kept as a sorted tuple without repetitions."""
 RoleName = Annotated[str, _one_of(Role)]
 ActionName = Annotated[str, _one_of(Action)]
@@ -70,9 +81,9 @@ class AuditEvent:
 
     def __post_init__(self) -> None:
         """Refuse any value that the field's type does not allow."""
-        for field, check in _FIELDS[type(self)]:
+        for field, kind in _FIELDS[type(self)]:
             value = getattr(self, field)
-            if not check(value):
+            if not kind.check(value):
                 raise AuditError(
                     f"audit event `{self.name}`: field `{field}` does not hold what it must",
                     code="event_invalid",
@@ -101,6 +112,21 @@ def from_canonical(name: str, body: bytes) -> AuditEvent:
     if parsed is None or parsed.to_canonical() != body:
         raise AuditError(f"audit event `{name}` is not in canonical form", code="event_invalid")
     return parsed
+
+
+def is_canonical(name: bytes, body: bytes) -> bool:
+    """Tell at once, without reading the values, that `from_canonical` would take these bytes; False: ask it."""
+    form = _FORMS.get(name)
+    found = None if form is None else form.fullmatch(body)
+    return found is not None and all(map(_is_ordered, found.groups()))
+
+
+def _is_ordered(items: bytes | None) -> bool:
+    """Say whether a set is written in its order, none twice."""
+    if items is None or b"," not in items:
+        return True
+    names = items[1:-1].split(b'","')
+    return names == sorted(set(names))
 
 
 # --- the log, accounts ------------------------------------------------------------------------------
@@ -726,10 +752,19 @@ REGISTRY: Final[dict[str, type[AuditEvent]]] = {event.name: event for event in _
 """Every event there is, by name."""
 
 
-def _fields(event: type[Any]) -> tuple[tuple[str, Check], ...]:
+def _fields(event: type[Any]) -> tuple[tuple[str, Kind], ...]:
     hints = get_type_hints(event, include_extras=True)
     return tuple((field.name, hints[field.name].__metadata__[0]) for field in fields(event))
 
 
 # A class that is not in the list cannot even be instantiated: the schema is closed.
-_FIELDS: Final[dict[type[AuditEvent], tuple[tuple[str, Check], ...]]] = {event: _fields(event) for event in _EVENTS}
+_FIELDS: Final[dict[type[AuditEvent], tuple[tuple[str, Kind], ...]]] = {event: _fields(event) for event in _EVENTS}
+
+
+def _form(event: type[AuditEvent]) -> re.Pattern[bytes]:
+    values = ",".join(f'"{field}":{kind.form}' for field, kind in sorted(_FIELDS[event], key=itemgetter(0)))
+    return re.compile(f"{{{values}}}".encode())
+
+
+_FORMS: Final = {event.name.encode(): _form(event) for event in _EVENTS}
+"""How each event is written.  A set is caught as a group, because no pattern can tell its order."""

@@ -19,16 +19,20 @@ from typing import Final
 
 from clinic.audit.checkpoint import Checkpoint, open_checkpoint
 from clinic.audit.entry import GENESIS, MAX_SEALED, MIN_SEALED, RawEntry
-from clinic.audit.events import from_canonical, is_id
+from clinic.audit.events import from_canonical, is_canonical
 from clinic.audit.tree import EMPTY_ROOT, HASH_BYTES, CompactTree
 from clinic.domain import Role
 from clinic.errors import AuditError
 
 _PREFIX: Final = b"\x00clinic-audit-entry-v1\n"
 _PREFIX_SEALED: Final = b"\x00clinic-audit-entry-v2\n"
+_ACTOR: Final = re.compile(rb"[A-Za-z0-9_.:-]{1,128}")
 _AT: Final = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 _ROLES: Final = frozenset(role.value.encode() for role in Role)
 _MAX_SEQ: Final = 2**63 - 1
+_TYPES: Final = (int, *[bytes] * 7)
+_SHORT: Final = 512
+_LENGTHS: Final = tuple(size.to_bytes(4, "big") for size in range(_SHORT))
 _SEARCH: Final = 128
 """How far around an entry to look for the place that its content was written for."""
 
@@ -206,13 +210,18 @@ class _Walk:
 
 def _rehash(row: RawEntry, seq: int) -> bytes:
     """Compute the hash that this row would carry as entry `seq` (FORMAT.md, section 2)."""
-    digest = hashlib.sha256(_PREFIX if row.sealed is None else _PREFIX_SEALED)
-    sealed = () if row.sealed is None else (row.sealed,)
-    plain = (seq.to_bytes(8, "big"), row.prev_hash, row.at, row.actor, row.role, row.event, row.body)
-    for field in (*plain, *sealed):
-        digest.update(len(field).to_bytes(4, "big"))
-        digest.update(field)
-    return digest.digest()
+    _, at, actor, role, event, body, prev_hash, _, sealed = row
+    plain = (
+        *(_PREFIX if sealed is None else _PREFIX_SEALED, _LENGTHS[8], seq.to_bytes(8, "big")),
+        *(_length(prev_hash), prev_hash, _length(at), at, _length(actor), actor),
+        *(_length(role), role, _length(event), event, _length(body), body),
+    )
+    return hashlib.sha256(b"".join(plain if sealed is None else (*plain, _length(sealed), sealed))).digest()
+
+
+def _length(field: bytes) -> bytes:
+    size = len(field)
+    return _LENGTHS[size] if size < _SHORT else size.to_bytes(4, "big")
 
 
 def _misplaced(row: RawEntry, seq: int) -> _Finding:
@@ -231,11 +240,10 @@ def _forked(mark: Checkpoint) -> _Finding:
 
 def _is_well_typed(row: RawEntry) -> bool:
     # SQLite stores any type in any column, so what the annotations promise is checked here.
-    texts: tuple[object, ...] = (row.at, row.actor, row.role, row.event, row.body, row.prev_hash, row.hash)
-    number: object = row.seq
-    if row.sealed is not None and not (type(row.sealed) is bytes and MIN_SEALED <= len(row.sealed) <= MAX_SEALED):
+    sealed = row.sealed
+    if sealed is not None and not (type(sealed) is bytes and MIN_SEALED <= len(sealed) <= MAX_SEALED):
         return False
-    if type(number) is not int or not 0 < number <= _MAX_SEQ or not all(type(text) is bytes for text in texts):
+    if tuple(map(type, row[:-1])) != _TYPES or not 0 < row.seq <= _MAX_SEQ:
         return False
     return len(row.prev_hash) == HASH_BYTES and len(row.hash) == HASH_BYTES
 
@@ -243,8 +251,10 @@ def _is_well_typed(row: RawEntry) -> bool:
 def _content(row: RawEntry) -> _Finding | None:
     """Check that a well-hashed row says something that this program could have said."""
     seq = row.seq
-    if not _AT.fullmatch(row.at) or row.role not in _ROLES or not is_id(row.actor.decode("ascii", "replace")):
+    if not _AT.fullmatch(row.at) or row.role not in _ROLES or not _ACTOR.fullmatch(row.actor):
         return _Finding(Problem.MALFORMED, seq, f"entry `{seq}` is not an audit entry")
+    if is_canonical(row.event, row.body):
+        return None
     try:
         from_canonical(row.event.decode("ascii", "replace"), row.body)
     except AuditError as error:
