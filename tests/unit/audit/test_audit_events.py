@@ -21,6 +21,7 @@ from clinic.audit.events import (
     PatientViewed,
     UserCreated,
     from_canonical,
+    is_canonical,
 )
 from clinic.domain import Action, Role
 from clinic.errors import AuditError
@@ -184,3 +185,66 @@ def test_unsorted_sets_are_not_read() -> None:
     assert json.loads(body)["policies"] == ["a", "b"]
     with pytest.raises(AuditError):
         from_canonical("generation.denied", body.replace(b'"policies":["a","b"]', b'"policies":["b","a"]'))
+
+
+# --- the quick look that verification takes ---------------------------------------------------------------
+
+
+def _is_read(name: str, body: bytes) -> bool:
+    try:
+        from_canonical(name, body)
+    except AuditError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("event", _EVERY)
+def test_what_is_written_is_known_at_once(event: type[AuditEvent]) -> None:
+    """No event that is written in the usual way needs to be read to be known as canonical."""
+    assert is_canonical(event.name.encode(), event(**_good_values(event)).to_canonical())
+
+
+@pytest.mark.parametrize("event", _EVERY)
+def test_the_quick_look_takes_no_changed_byte_that_reading_refuses(event: type[AuditEvent]) -> None:
+    """Each byte in turn taken out, doubled or made another: never taken at once where `from_canonical` refuses."""
+    body = event(**_good_values(event)).to_canonical()
+    changed = [body[:at] + new + body[at + 1 :] for at in range(len(body)) for new in _instead(body[at])]
+    wrong = [each for each in changed if is_canonical(event.name.encode(), each) and not _is_read(event.name, each)]
+    assert len(changed) >= 12 * len(body)
+    assert wrong == []
+
+
+def _instead(byte: int) -> list[bytes]:
+    return [b"", bytes([byte, byte]), *(bytes([byte ^ 1 << bit]) for bit in range(8)), b"\n", b'"', b"\\u0061", b","]
+
+
+@given(st.data())
+def test_whatever_has_an_events_form_is_read(data: st.DataObject) -> None:
+    """Of all the bytes that a form lets through, those that pass the quick look are canonical, none excepted."""
+    name, form = data.draw(st.sampled_from(sorted(events._FORMS.items())))
+    body = data.draw(st.from_regex(form, fullmatch=True))
+    assert not is_canonical(name, body) or _is_read(name.decode(), body)
+
+
+@pytest.mark.parametrize("policies", [b'["b","a"]', b'["a","a"]', b'["a","c","b"]'])
+def test_the_quick_look_sees_the_order_of_sets(policies: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A set out of order is not taken; negative control: without that look it is, although reading refuses it."""
+    body = GenerationDenied(**_good_values(GenerationDenied)).to_canonical()
+    wrong = body.replace(b'"policies":["a","b"]', b'"policies":' + policies)
+    assert not is_canonical(b"generation.denied", wrong)
+    monkeypatch.setattr(events, "_is_ordered", lambda _items: True)
+    assert is_canonical(b"generation.denied", wrong)
+    assert not _is_read("generation.denied", wrong)
+
+
+@pytest.mark.parametrize("count", [10**15 - 1, 10**15, events.MAX_COUNT, events.MAX_COUNT + 1])
+def test_counts_beyond_fifteen_digits_are_left_to_reading(count: int) -> None:
+    """The form is narrower than the schema, never wider."""
+    body = b'{"count":%d}' % count
+    assert is_canonical(b"patients.listed", body) == (count < 10**15)
+    assert _is_read("patients.listed", body) == (count <= events.MAX_COUNT)
+
+
+def test_the_quick_look_knows_no_unknown_event() -> None:
+    """What is not in the registry has no form."""
+    assert not is_canonical(b"patients.counted", b'{"count":1}')
