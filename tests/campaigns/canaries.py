@@ -74,7 +74,9 @@ class Search:
         self._needles = [(form(word), word, name) for word in words for name, form in FORMS.items()]
 
     def bytes(self, content: bytes, place: str) -> Iterator[Hit]:
-        """Search bytes."""
+        """Search bytes; the disk reserve is nothing but zeros, 64 MiB of them."""
+        if not content.strip(b"\0"):
+            return
         for needle, word, form in self._needles:
             if needle in content:
                 yield Hit(word, form, place)

@@ -17,7 +17,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -214,9 +214,13 @@ def requests_that_fail(place: Place, site: Site) -> None:
         db.execute("DROP TRIGGER broken")
 
 
-def uploads_that_fail(place: Place, site: Site) -> None:
+LARGE = ("failed: large upload", 1_500_000)
+UPLOADS = (("failed: small upload", 1000), LARGE)
+
+
+def uploads_that_fail(place: Place, site: Site, uploads: Sequence[tuple[str, int]] = UPLOADS) -> None:
     """Upload what is no audio: small, and large enough that a web framework would spill it to disk."""
-    for door, size in (("failed: small upload", 1000), ("failed: large upload", 1_500_000)):
+    for door, size in uploads:
         encounter = new_encounter(place, site, kind="consultation")
         content = (f"{place.word(door)} ".encode() * size)[:size]
         head = b'--b\r\nContent-Disposition: form-data; name="audio"; filename="a.wav"\r\n\r\n'
@@ -225,20 +229,26 @@ def uploads_that_fail(place: Place, site: Site) -> None:
         assert site.wait_until_done(encounter) == "failed"
 
 
-def generations_that_fail(place: Place, site: Site) -> None:
+MODES = ("error", "refusal", "garbage", "no note", "cut off", "hang")
+
+
+def generations_that_fail(place: Place, site: Site, modes: Sequence[str] = MODES) -> None:
     """Be denied, and have a model answer with every kind of nonsense, or not at all."""
     encounter = dictate(place, site, place.some("failed: denied", 2), ORDER)
     assert site.wait_until_done(encounter) == "denied"
-    for mode in ("error", "refusal", "garbage", "no note", "cut off", "hang"):
+    for mode in modes:
         place.orders(mode, [place.word(f"failed: model, {mode}")])
         encounter = dictate(place, site, [place.word(f"failed: text for a model, {mode}")])
         assert site.wait_until_done(encounter) == "failed"
-    time.sleep(HANG_S)
+    if "hang" in modes:
+        time.sleep(HANG_S)
 
 
-def a_worker_that_dies(place: Place, site: Site, serve: int) -> None:
+def a_worker_that_dies(
+    place: Place, site: Site, serve: int, signals: Sequence[signal.Signals] = (signal.SIGABRT, signal.SIGKILL)
+) -> None:
     """Kill the worker in the middle of a generation, once so that it would dump core if it could."""
-    for number in (signal.SIGABRT, signal.SIGKILL):
+    for number in signals:
         place.orders("hang", [])
         encounter = dictate(place, site, [place.word(f"failed: worker, {number.name}")])
         deadline = time.monotonic() + 30
@@ -344,7 +354,24 @@ def exports(place: Place) -> None:
 # --- the tests ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.timeout(600)
+def test_no_canary_lies_in_the_clear_short(place: Place) -> None:
+    """30 words typed, generated, refused, in a worker that aborts: none is found, but those of the control are."""
+    assert command(place, "user", "add", "ada", "--role", "clinician", typed=f"{PASSWORD}\n") == 0
+    with serving(place) as (serve, site):
+        assert site.sign_in("ada", PASSWORD).status == 200
+        typed_and_generated(place, site)
+        requests_that_fail(place, site)
+        uploads_that_fail(place, site, [LARGE])
+        generations_that_fail(place, site, ["garbage"])
+        a_worker_that_dies(place, site, serve.pid, [signal.SIGABRT])
+        assert place.explain(place.search()) == []
+    assert len(place.words) >= 30
+    assert place.explain(place.search()) == []
+    plant(place)
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(shutil.which("age-keygen") is None, reason="age is not installed")
 def test_no_canary_lies_in_the_clear(place: Place) -> None:
     """At least 50 words, typed, heard, generated, exported, failed: none is found, living or after the end."""
@@ -388,7 +415,7 @@ def plant(place: Place) -> None:
         "user/x",
         "cwd/core.1",
         "output/serve.txt",
-        "exports/disk/x",
+        "exports/x",
         "home/logs/worker.log",
         "home/run/x",
     )
