@@ -23,6 +23,7 @@ from clinic.config import Config
 from clinic.home import guard_of
 from clinic.web import (
     access,
+    accounting,
     admin,
     audit,
     auth,
@@ -53,6 +54,7 @@ _BLUEPRINTS = (
     recordings.blueprint,
     notes.blueprint,
     audit.blueprint,
+    accounting.blueprint,
     admin.blueprint,
     backups.blueprint,
     policies.blueprint,

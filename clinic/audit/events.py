@@ -311,6 +311,15 @@ class PatientViewed(AuditEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class PatientAccounted(AuditEvent):
+    """Somebody saw the accounting of a patient: so many entries of this log."""
+
+    name: ClassVar[str] = "patient.accounted"
+    patient: Pseudonym
+    entries: Count
+
+
+@dataclass(frozen=True, slots=True)
 class PatientUpdated(AuditEvent):
     """A patient's data were changed."""
 
@@ -746,6 +755,7 @@ _EVENTS: Final[tuple[type[AuditEvent], ...]] = (
     ClockRegressed,
     SinkLost,
     SinkRestored,
+    PatientAccounted,
 )
 
 REGISTRY: Final[dict[str, type[AuditEvent]]] = {event.name: event for event in _EVENTS}

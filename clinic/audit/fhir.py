@@ -57,6 +57,7 @@ _ACCOUNT: Final = _Mapping("U", "110137", "User Security Attributes Changed")
 _BY_NAME: Final = {
     "patients.listed": _QUERY,
     "patient.viewed": _READ,
+    "patient.accounted": _READ,
     "encounter.viewed": _READ,
     "audio.played": _READ,
     "patient.created": _CREATE,

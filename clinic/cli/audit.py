@@ -1,4 +1,4 @@
-"""`clinic audit`: verify, checkpoint, witness, prove, export, open, tail."""
+"""`clinic audit`: verify, checkpoint, witness, prove, export, open, tail, accounting."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from clinic.audit.latch import Latch
 from clinic.audit.sink import SinkReport
 from clinic.audit.verify import VerifyReport
 from clinic.audit.witness import add, open_given, verify_witnessed, witnessed
+from clinic.cli.accounting import accounting
 from clinic.cli.common import err, home_option, json_option, load_config, open_here, out, print_json
 from clinic.cli.report import print_guard, print_verification
 from clinic.domain import OPERATOR
@@ -28,6 +29,9 @@ from clinic.errors import AuditError, InputError
 @click.group()
 def audit() -> None:
     """The tamper-evident log of everything that was decided and done."""
+
+
+audit.add_command(accounting)
 
 
 @audit.command()

@@ -11,17 +11,13 @@ from __future__ import annotations
 
 from datetime import date
 
-from sqlalchemy import select
-
 from clinic.audit.accounting import Accounting, Opens, account
 from clinic.audit.details import PatientLink
 from clinic.audit.entry import Entry
 from clinic.audit.events import PatientAccounted
 from clinic.domain import Actor
 from clinic.errors import AuditError, DecryptionError, InputError, RecordError
-from clinic.records.models import PatientRow
-from clinic.records.records import Records
-from clinic.records.work import UnitOfWork
+from clinic.records.records import Records, Transaction
 
 
 def disclosures(
@@ -37,11 +33,10 @@ def disclosures(
     if start is not None and end is not None and end < start:
         raise InputError("the last day lies before the first", code="range_invalid", hint="days are UTC: 2026-11-26")
     _require_whole(records)
-    with records.reading() as work:
-        pseudonym = work.pseudonym(patient_id)
-        found = account(
-            records.audit.entries(), pseudonym=pseudonym, opens=_opener(work, patient_id), start=start, end=end
-        )
+    pseudonym = records.audit.pseudonym(patient_id)
+    with records.read() as tx:
+        opens = None if tx.patients.is_shredded(patient_id) else _opener(tx, patient_id)
+        found = account(records.audit.entries(), pseudonym=pseudonym, opens=opens, start=start, end=end)
     with records.write() as tx:
         tx.append(PatientAccounted(patient=pseudonym, entries=len(found.lines)), actor=actor, patient_id=patient_id)
     return found
@@ -53,11 +48,12 @@ def patient_with(records: Records, pseudonym: str) -> str:
     Raises:
         RecordError: `record_unknown`.
     """
-    with records.reading() as work:
-        for patient_id in work.session.scalars(select(PatientRow.id)):
-            if work.pseudonym(patient_id) == pseudonym:
-                return patient_id
-    raise RecordError("no patient here has this pseudonym", hint="copy all 32 digits from an entry of this clinic's log")
+    with records.read() as tx:
+        patient_id = tx.patients.with_pseudonym(pseudonym)
+    if patient_id is None:
+        hint = "copy all 32 digits from an entry of this clinic's log"
+        raise RecordError("no patient here has this pseudonym", hint=hint)
+    return patient_id
 
 
 def _require_whole(records: Records) -> None:
@@ -70,14 +66,12 @@ def _require_whole(records: Records) -> None:
         )
 
 
-def _opener(work: UnitOfWork, patient_id: str) -> Opens | None:
-    """Return what opens the links of a patient, or None once their key is destroyed."""
-    if work.require(PatientRow, patient_id, what="patient").wrapped_dek is None:
-        return None
+def _opener(tx: Transaction, patient_id: str) -> Opens:
+    """Return what opens the links of a patient."""
 
     def opens(entry: Entry) -> bool:
         try:
-            detail = work.detail(entry, patient_id)
+            detail = tx.detail(entry, patient_id)
         except DecryptionError:
             return False
         return not isinstance(detail, PatientLink) or detail.patient_id == patient_id

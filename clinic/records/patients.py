@@ -101,6 +101,15 @@ class Patients:
         """Return a patient's data to the program itself (redaction, headings of a page that is audited otherwise)."""
         return self._patient(self._require(patient_id)).data
 
+    def is_shredded(self, patient_id: str) -> bool:
+        """Tell whether the patient's key is destroyed; `record_unknown` if there is no such patient."""
+        return self._require(patient_id).wrapped_dek is None
+
+    def with_pseudonym(self, pseudonym: str) -> str | None:
+        """Return the id of the patient, shredded or not, whom the audit log knows by this pseudonym."""
+        ids = self._work.session.scalars(select(PatientRow.id))
+        return next((row_id for row_id in ids if self._work.pseudonym(row_id) == pseudonym), None)
+
     def list(self, actor: Actor) -> tuple[Patient, ...]:
         """Return all patients in the order of their names (audited)."""
         return self._listed(self._all(), actor)

@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import segno
 from flask import Blueprint, Response, render_template, request
@@ -47,6 +48,7 @@ class Row:
     role: str
     event: str
     details: tuple[tuple[str, str], ...]
+    patient: str | None
 
 
 @blueprint.get("")
@@ -140,10 +142,11 @@ def _page(
 
 
 def _row(entry: Entry, names: dict[str, str]) -> Row:
-    body: dict[str, object] = json.loads(entry.body)
+    body: dict[str, Any] = json.loads(entry.body)
+    patient = body.pop("patient", None)
     details = tuple((name.replace("_", " "), _value(value)) for name, value in body.items())
     name = names.get(entry.actor, entry.actor)
-    return Row(entry.seq, entry.at, entry.actor, name, entry.role, entry.event, details)
+    return Row(entry.seq, entry.at, entry.actor, name, entry.role, entry.event, details, patient)
 
 
 def _value(value: object) -> str:

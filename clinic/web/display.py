@@ -42,6 +42,12 @@ def when(value: datetime | str | None) -> Markup:
     return Markup('<time datetime="{}">{}, {:%H:%M}</time>').format(moment.isoformat(), day(local.date()), local)
 
 
+def when_utc(value: str) -> Markup:
+    """Return a `<time>` element with date and time in UTC, to the second, from an entry of the audit log."""
+    moment = datetime.fromisoformat(value)
+    return Markup('<time datetime="{}">{}, {:%H:%M:%S}</time>').format(value, day(moment.date()), moment)
+
+
 def clock(seconds: float | None) -> str:
     """Return `1:05` for 65 seconds; with hours from the first hour on."""
     if seconds is None:
@@ -58,7 +64,7 @@ def evidence(statement: Statement) -> str:
 
 def register(app: Flask) -> None:
     """Make filters and labels known to the templates."""
-    app.jinja_env.filters.update(day=day, age=age, when=when, clock=clock, evidence=evidence)
+    app.jinja_env.filters.update(day=day, age=age, when=when, when_utc=when_utc, clock=clock, evidence=evidence)
     app.jinja_env.globals["wording"] = wording
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True

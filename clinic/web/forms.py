@@ -13,7 +13,7 @@ from datetime import date
 from typing import Annotated, ClassVar, Literal, Self
 
 from flask import request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from clinic.domain import Consent, EncounterKind, Role, ShredReason
 from clinic.errors import InputError
@@ -242,6 +242,33 @@ class PageForm(Form):
     def from_query(cls) -> Self:
         """Read the page from the address; a page number is no patient data."""
         return cls.read({"page": request.args["page"]} if "page" in request.args else {})
+
+
+class AccountingForm(Form):
+    """Which days of an accounting, and in what form (query string; days are UTC)."""
+
+    start: date | None = None
+    end: date | None = None
+    layout: Literal["page", "csv"] = "page"
+    problems = {
+        "start": "the first day is a date: 2026-11-26",
+        "end": "the last day is a date, and not before the first",
+        "layout": "choose one of the two forms",
+    }
+
+    @field_validator("end")
+    @classmethod
+    def _not_before(cls, value: date | None, info: ValidationInfo) -> date | None:
+        start = info.data.get("start")
+        if value is not None and start is not None and value < start:
+            raise ValueError("before the start")
+        return value
+
+    @classmethod
+    def from_query(cls) -> Self:
+        """Read the days from the address; they are no patient data."""
+        names = {"from": "start", "to": "end", "layout": "layout"}
+        return cls.read({field: request.args[name] for name, field in names.items() if request.args.get(name)})
 
 
 class WitnessForm(Form):

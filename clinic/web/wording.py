@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException
 
+from clinic.audit.accounting import Use
 from clinic.domain import Consent, EncounterKind, EncounterState, Role, ShredReason, Stage, StatementStatus
 
 
@@ -42,6 +43,7 @@ STATUS = {
     "login_locked": 429,
     "database_busy": 503,
     "not_allowed": 403,
+    "not_in_charge": 403,
     "signed_out": 401,
 }
 """The HTTP status of codes for which the class of the error is too coarse."""
@@ -85,6 +87,16 @@ SHRED_UNFINISHED = (
     "the worker takes them out."
 )
 SHRED_BACKUPS_LATER = "The worker cannot be told to re-key the backups now; the next backup does it."
+SHREDDED_PATIENT = "A patient whose record was destroyed"
+USES = {
+    Use.READ: "Read",
+    Use.CHANGED: "Changed",
+    Use.GENERATED: "Generated",
+    Use.REFUSED: "Refused by policy",
+    Use.DESTROYED: "Destroyed",
+    Use.OTHER: "Other",
+}
+"""What was done with a patient's record."""
 STAGE_STATUSES = {
     "waiting": "Waiting",
     "current": "In progress",

@@ -36,7 +36,9 @@ SHOWN: Final = (
 AUDIO: Final = b"RIFF"
 PIECE: Final = 512 * 1024
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
-READS: Final = frozenset({"patient.viewed", "patients.listed", "encounter.viewed", "audio.played", "note.edited"})
+READS: Final = frozenset(
+    {"patient.viewed", "patient.accounted", "patients.listed", "encounter.viewed", "audio.played", "note.edited"}
+)
 """Events that say who saw what.  `note.edited`: the answer to an edit is the draft, which the entry names."""
 
 
@@ -110,6 +112,7 @@ def walk(world: World, patient: Patient) -> list[Shown]:
             for method in METHODS:
                 ids = {
                     "patient_id": patient.id,
+                    "pseudonym": world.records.audit.pseudonym(patient.id),
                     "encounter_id": encounters.get(rule.endpoint.split(".")[0], drafted.id),
                     "recording_id": recording.id,
                 }

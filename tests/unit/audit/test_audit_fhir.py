@@ -95,6 +95,7 @@ def test_the_events_about_patients_name_profiles() -> None:
     assert profiles == {
         "patient.created": "PatientCreate",
         "patient.viewed": "PatientRead",
+        "patient.accounted": "PatientRead",
         "patient.updated": "PatientUpdate",
         "patient.shredded": "PatientDelete",
         "encounter.opened": "PatientCreate",
