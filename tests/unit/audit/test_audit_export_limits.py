@@ -101,7 +101,7 @@ def peak(action: Callable[[], object]) -> int:
 
 def test_memory_does_not_grow_with_the_log(tmp_path: Path) -> None:
     """Four times the entries, the same memory; the control, which holds what it yields, does not."""
-    log = filled_store(tmp_path / "clinic.db", 4800).log()
+    log = filled_store(tmp_path / "clinic.db", 2400).log()
     log.head()
 
     def write(last: int) -> int:
@@ -112,5 +112,5 @@ def test_memory_does_not_grow_with_the_log(tmp_path: Path) -> None:
         return peak(lambda: [line_of(raw) for raw in log.raw_entries(last=last)])
 
     write(1)  # what is imported and cached at the first time
-    assert write(4800) < 1.2 * write(1200)
-    assert hold(4800) > 1.7 * hold(1200)
+    assert write(2400) < 1.2 * write(600)
+    assert hold(2400) > 1.7 * hold(600)

@@ -194,6 +194,19 @@ def test_a_recorded_loss_is_no_rollback(filled: Store, tmp_path: Path) -> None:
     assert verify_witnessed(tmp_path, restored).ok
 
 
+def test_one_checkpoint_more_is_held_against_the_log(filled: Store, tmp_path: Path) -> None:
+    """Beside those of the witnesses, for this once: one of this log is fine, one of its lost future is not."""
+    log = filled.log()
+    add(tmp_path, log, name="tablet", text=log.checkpoint())
+    assert verify_witnessed(tmp_path, log, checkpoint=log.checkpoint()).ok
+    fill(log, 3)
+    later = log.checkpoint()
+    filled.tamper("DELETE FROM audit_entries WHERE seq > 10")
+    cut = filled.log()
+    assert verify_witnessed(tmp_path, cut).ok, "the control: what the tablet saw is still there"
+    assert not verify_witnessed(tmp_path, cut, checkpoint=later).ok
+
+
 def test_nothing_else_is_kept(filled: Store, tmp_path: Path) -> None:
     """A wrong name, no checkpoint, another clinic's checkpoint: one code each, and no file."""
     log = filled.log()
