@@ -67,6 +67,8 @@ _COLUMNS: Final = "seq, " + ", ".join(
     f"CAST({column} AS BLOB) AS {column}"
     for column in ("at", "actor", "role", "event", "body", "prev_hash", "hash", "sealed")
 )
+_INSERT: Final = audit_entries.insert()
+_NAMES: Final = tuple(audit_entries.columns.keys())
 _LAST: Final = text(f"SELECT {_COLUMNS} FROM audit_entries ORDER BY seq DESC LIMIT 1")  # noqa: S608 - constants only
 _ONE: Final = text(f"SELECT {_COLUMNS} FROM audit_entries WHERE seq = :seq")  # noqa: S608 - constants only
 # Each page is a transaction of its own: a slow reader blocks nobody.  By rowid, which is `seq` in our table, because
@@ -512,8 +514,7 @@ def _entry_after(
 
 
 def _insert(connection: Connection, entry: Entry) -> None:
-    values = {column: getattr(entry, column) for column in audit_entries.columns.keys()}  # noqa: SIM118
-    connection.execute(audit_entries.insert(), values)
+    connection.execute(_INSERT, {name: getattr(entry, name) for name in _NAMES})
 
 
 def _extend(

@@ -12,6 +12,7 @@ Rules kept here:
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Final
 
@@ -24,6 +25,7 @@ from clinic.audit.tables import audit_entries
 from clinic.records.sealed import Sealed, SealedType
 
 _TIME_FORMAT: Final = "%Y-%m-%dT%H:%M:%S.%fZ"
+_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
 
 
 class Moment(TypeDecorator[datetime]):
@@ -42,9 +44,13 @@ class Moment(TypeDecorator[datetime]):
         return value.astimezone(UTC).strftime(_TIME_FORMAT)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> datetime | None:
-        """Return it UTC-aware."""
+        """Return it UTC-aware; ValueError for anything that `process_bind_param` does not write."""
         del dialect
-        return None if value is None else datetime.strptime(value, _TIME_FORMAT).replace(tzinfo=UTC)
+        if value is None:
+            return None
+        if _TIME.fullmatch(value) is None:
+            raise ValueError("a stored time is not written as it must be")
+        return datetime.fromisoformat(value)
 
 
 class Base(DeclarativeBase):

@@ -15,14 +15,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, func, select
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import Connection, func, select, text
 
 from clinic.errors import StorageError
 from clinic.records.models import KeyUseRow, PatientRow
 
 LIMIT: Final = 2**31
 LOCAL_CA: Final = "local-ca"
+
+_STORED: Final = text("SELECT sealed FROM key_uses WHERE owner = :owner")
+_STORE: Final = text(
+    "INSERT INTO key_uses (owner, sealed) VALUES (:owner, :sealed) "
+    "ON CONFLICT (owner) DO UPDATE SET sealed = excluded.sealed"
+)
 
 
 class KeyUses:
@@ -56,12 +61,10 @@ class KeyUses:
         if not self._counts:
             return
         rows = [{"owner": owner, "sealed": sealed} for owner, sealed in self._counts.items()]
-        statement = insert(KeyUseRow)
-        newer = {"sealed": statement.excluded.sealed}
-        self._connection.execute(statement.on_conflict_do_update(index_elements=["owner"], set_=newer), rows)
+        self._connection.execute(_STORE, rows)
 
     def _stored(self, owner: str) -> int:
-        found = self._connection.scalar(select(KeyUseRow.sealed).where(KeyUseRow.owner == owner))
+        found = self._connection.scalar(_STORED, {"owner": owner})
         return 0 if found is None else int(found)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from argon2 import PasswordHasher
 from sqlalchemy import Connection, event
@@ -30,6 +30,8 @@ from clinic.records.uses import KeyUses
 
 Row = TypeVar("Row", bound=Base)
 
+_WRITABLE: Final = "writable"
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
@@ -39,6 +41,16 @@ class Parts:
     audit: AuditLog
     clock: Clock
     hasher: PasswordHasher
+
+
+class _Session(Session):
+    """A session that knows whether it may write."""
+
+
+@event.listens_for(_Session, "before_flush")
+def _before_flush(session: Session, *_: Any) -> None:
+    if not session.info[_WRITABLE] and (session.new or session.dirty or session.deleted):
+        raise _for_reading()
 
 
 class UnitOfWork:
@@ -51,8 +63,9 @@ class UnitOfWork:
         self._open = True
         self.appended: int | None = None
         """Number of the last audit entry of this transaction."""
-        self._session = Session(bind=connection, join_transaction_mode="rollback_only", autoflush=True)
-        event.listen(self._session, "before_flush", self._before_flush)
+        self._session = _Session(
+            bind=connection, join_transaction_mode="rollback_only", autoflush=True, info={_WRITABLE: writable}
+        )
         self.uses = KeyUses(connection, self.require_writable)
         self.vault = Vault(parts.keyring, wrapped_key=self._wrapped_key, count=self.uses.count)
 
@@ -140,7 +153,7 @@ class UnitOfWork:
     def require_writable(self) -> None:
         """Raise RuntimeError in a transaction for reading."""
         if not self._writable:
-            raise RuntimeError("this transaction was opened for reading; use write()")
+            raise _for_reading()
 
     def finish(self) -> None:
         """Write what is pending, and how often each key was used; the commit is the caller's."""
@@ -151,19 +164,18 @@ class UnitOfWork:
         """Forget rows and keys."""
         self._open = False
         self.vault.close()
-        event.remove(self._session, "before_flush", self._before_flush)
         self._session.close()
         del self.vault, self.uses  # they hold methods of this object: the keys go now, not with the next collection
-
-    def _before_flush(self, session: Session, *_: Any) -> None:
-        if session.new or session.dirty or session.deleted:
-            self.require_writable()
 
     def _wrapped_key(self, patient_id: str) -> bytes:
         row = self.require(PatientRow, patient_id, what="patient")
         if row.wrapped_dek is None:
             raise shredded()
         return row.wrapped_dek
+
+
+def _for_reading() -> RuntimeError:
+    return RuntimeError("this transaction was opened for reading; use write()")
 
 
 def shredded() -> RecordError:
