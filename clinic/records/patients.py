@@ -88,7 +88,7 @@ class Patients:
         self._fill(row, data)
         self._work.add(row)
         self._work.append(PatientCreated(patient=self._work.pseudonym(row.id)), actor=actor, patient_id=row.id)
-        return self._patient(row)
+        return Patient(id=PatientId(row.id), data=data, created_at=now)
 
     def get(self, patient_id: str, actor: Actor) -> Patient:
         """Return a patient to somebody who looks at them (audited)."""
