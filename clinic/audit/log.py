@@ -48,6 +48,7 @@ from clinic.audit.events import (
 from clinic.audit.guard import Guard
 from clinic.audit.latch import WORDS, Latch, Reason
 from clinic.audit.proof import Proof
+from clinic.audit.search import Found, Search, find
 from clinic.audit.sink import SecondSink, SinkError, SinkReport
 from clinic.audit.tables import audit_entries
 from clinic.audit.tree import CompactTree, inclusion_proof
@@ -424,6 +425,14 @@ class AuditLog:
         if found is None:
             raise AuditError(f"there is no audit entry `{seq}`", code="entry_unknown")
         return found
+
+    def search(self, search: Search, *, before: int | None = None, after: int | None = None, limit: int) -> Found:
+        """Return a page of the entries that are looked for (see `search.py`); what is read is not verified."""
+        try:
+            with self._reported("read"), self._read() as conn:
+                return find(conn, _COLUMNS, search, before=before, after=after, limit=limit)
+        except (UnicodeDecodeError, AttributeError):
+            raise _damaged("an audit entry that is looked for cannot be read") from None
 
     def size(self) -> int:
         """Return the number of the last entry: quick, however long the log."""

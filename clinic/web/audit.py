@@ -2,6 +2,7 @@
 
 Rules kept here:
 
+* A page of the list begins at the number of an entry, so it stays what it is while the log grows.
 * What is shown, verified and exported comes from the log alone; only the names of accounts are added to the list.
 * An export leaves encrypted for the auditor's own key; the file that is handed out is removed from the box.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +21,27 @@ from flask import Blueprint, Response, render_template, request
 from flask.typing import ResponseReturnValue
 
 from clinic.audit.consistency import growth
-from clinic.audit.events import AuditVerified
+from clinic.audit.events import REGISTRY, AuditVerified
 from clinic.audit.export import export as export_log
 from clinic.audit.log import Entry
 from clinic.audit.verify import VerifyReport
 from clinic.audit.witness import verify_witnessed, witnessed
-from clinic.domain import Role, new_id
+from clinic.domain import OPERATOR, Role, new_id
 from clinic.errors import AuditError, ClinicError, InputError
 from clinic.web import sessions
 from clinic.web.access import allow
-from clinic.web.forms import ExportForm, PageForm, WitnessForm
+from clinic.web.display import zone_of_the_box
+from clinic.web.forms import EntriesForm, ExportForm, FormError, WitnessForm
 from clinic.web.ports import services
 
 blueprint = Blueprint("audit", __name__, url_prefix="/audit")
 _PER_PAGE = 50
 _BLOCK = 64 * 1024
 _SHORT = 16
+_EVENTS_BY_KIND = {
+    kind: tuple(names) for kind, names in groupby(sorted(REGISTRY), key=lambda name: name.partition(".")[0] + ".")
+}
+"""The names of all events, by the beginning that they share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +61,11 @@ class Row:
 @blueprint.get("")
 @allow(Role.AUDITOR)
 def index() -> ResponseReturnValue:
-    """List the newest entries."""
-    return _page(page=PageForm.from_query().page)
+    """List entries: the newest, or those that are looked for."""
+    try:
+        return _page(form=EntriesForm.from_query())
+    except FormError as error:
+        return _page(problem=error, status=422)
 
 
 @blueprint.post("/verify")
@@ -120,20 +130,26 @@ def export() -> ResponseReturnValue:
 
 
 def _page(
-    *, page: int = 1, report: VerifyReport | None = None, problem: ClinicError | None = None, status: int = 200
+    *,
+    form: EntriesForm | None = None,
+    report: VerifyReport | None = None,
+    problem: ClinicError | None = None,
+    status: int = 200,
 ) -> ResponseReturnValue:
+    form = form or EntriesForm()
     log = services().records.audit
-    head = log.head()
-    last = head.size - (page - 1) * _PER_PAGE
-    entries = list(log.entries(first=max(1, last - _PER_PAGE + 1), last=last)) if last > 0 else []
+    found = log.search(form.search(), before=form.before, after=form.after, limit=_PER_PAGE)
     with services().records.read() as tx:
         names: dict[str, str] = {user.id: user.username for user in tx.users.list()}
     content = render_template(
         "audit/list.html",
-        head=head,
-        rows=[_row(entry, names) for entry in reversed(entries)],
-        page=page,
-        pages=max(1, -(-head.size // _PER_PAGE)),
+        size=log.size(),
+        rows=[_row(entry, names) for entry in found.entries],
+        found=found,
+        form=form,
+        kinds=_EVENTS_BY_KIND,
+        actors=sorted({OPERATOR.user_id: OPERATOR.user_id, **names}.items(), key=lambda item: item[1].casefold()),
+        zone=zone_of_the_box(),
         report=report,
         problem=problem,
         recipient=request.form.get("recipient", ""),
@@ -142,7 +158,10 @@ def _page(
 
 
 def _row(entry: Entry, names: dict[str, str]) -> Row:
-    body: dict[str, Any] = json.loads(entry.body)
+    try:
+        body: dict[str, Any] = dict(json.loads(entry.body))
+    except (ValueError, TypeError):  # somebody changed it: verification names it, and the others must be seen
+        body = {"body": "cannot be read"}
     patient = body.pop("patient", None)
     details = tuple((name.replace("_", " "), _value(value)) for name, value in body.items())
     name = names.get(entry.actor, entry.actor)

@@ -42,6 +42,21 @@ def when(value: datetime | str | None) -> Markup:
     return Markup('<time datetime="{}">{}, {:%H:%M}</time>').format(moment.isoformat(), day(local.date()), local)
 
 
+def zone_of_the_box() -> str:
+    """Return the clinic's zone in words, as it is now: `CET, UTC+01:00`."""
+    now = datetime.now().astimezone()
+    offset = now.strftime("%z")
+    name = now.tzname() or ""
+    shown = f"UTC{offset[:3]}:{offset[3:5]}"
+    return shown if not name or name[0] in "+-" else f"{name}, {shown}"
+
+
+def when_exactly(value: str) -> Markup:
+    """Return a `<time>` element with local date and time to the second, from an entry of the audit log."""
+    local = datetime.fromisoformat(value).astimezone()
+    return Markup('<time datetime="{}">{}, {:%H:%M:%S}</time>').format(value, day(local.date()), local)
+
+
 def when_utc(value: str) -> Markup:
     """Return a `<time>` element with date and time in UTC, to the second, from an entry of the audit log."""
     moment = datetime.fromisoformat(value)
@@ -64,7 +79,9 @@ def evidence(statement: Statement) -> str:
 
 def register(app: Flask) -> None:
     """Make filters and labels known to the templates."""
-    app.jinja_env.filters.update(day=day, age=age, when=when, when_utc=when_utc, clock=clock, evidence=evidence)
+    app.jinja_env.filters.update(
+        day=day, age=age, when=when, when_utc=when_utc, when_exactly=when_exactly, clock=clock, evidence=evidence
+    )
     app.jinja_env.globals["wording"] = wording
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True

@@ -8,13 +8,15 @@ Rules kept here:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, ClassVar, Literal, Self
 
 from flask import request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from clinic.audit.search import Search
 from clinic.domain import Consent, EncounterKind, Role, ShredReason
 from clinic.errors import InputError
 
@@ -233,15 +235,66 @@ class ResetForm(Form):
     problems = {"password": "type a new password"}
 
 
-class PageForm(Form):
-    """A page of a long list (query string)."""
+class EntriesForm(Form):
+    """Which entries of the log (query string): filter, and where the page begins.
 
-    page: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+    Times are those of `zone`; both ends are included, to the minute or second that was given.
+    """
+
+    event: Annotated[str | None, Field(pattern=r"^[a-z]{1,32}\.[a-z]{0,32}$")] = None
+    actor: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9_.:-]{1,128}$")] = None
+    start: Annotated[datetime | None, Field(ge=datetime(1970, 1, 2), lt=datetime(9000, 1, 1))] = None  # noqa: DTZ001
+    end: Annotated[datetime | None, Field(ge=datetime(1970, 1, 2), lt=datetime(9000, 1, 1))] = None  # noqa: DTZ001
+    zone: Literal["clinic", "utc"] = "clinic"
+    before: Annotated[int | None, Field(ge=1, le=2**53)] = None
+    after: Annotated[int | None, Field(ge=0, le=2**53)] = None
+    problems = {
+        "event": "choose an event of the list",
+        "actor": "choose an account of the list",
+        "start": "the first moment is a date and a time: 2026-11-26T08:00",
+        "end": "the last moment is a date and a time, and not before the first",
+        "zone": "choose one of the two zones",
+        "before": "a page begins at the number of an entry",
+        "after": "a page begins at the number of an entry",
+    }
+
+    @field_validator("start", "end", mode="before")
+    @classmethod
+    def _as_the_field_sends_it(cls, value: object) -> object:
+        if isinstance(value, str) and not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d)?", value, re.ASCII):
+            raise ValueError("not a moment")
+        return value
+
+    @field_validator("end")
+    @classmethod
+    def _not_before(cls, value: datetime | None, info: ValidationInfo) -> datetime | None:
+        start = info.data.get("start")
+        if value is not None and start is not None and value < start:
+            raise ValueError("before the start")
+        return value
 
     @classmethod
     def from_query(cls) -> Self:
-        """Read the page from the address; a page number is no patient data."""
-        return cls.read({"page": request.args["page"]} if "page" in request.args else {})
+        """Read the filter from the address; it holds no patient data."""
+        names = {"from": "start", "to": "end"} | {name: name for name in ("event", "actor", "zone", "before", "after")}
+        return cls.read({field: request.args[name] for name, field in names.items() if request.args.get(name)})
+
+    def search(self) -> Search:
+        """Return what is looked for."""
+        end = None if self.end is None else self.end + timedelta(**{"seconds" if self.end.second else "minutes": 1})
+        return Search(self.event, self.actor, since=self._moment(self.start), until=self._moment(end))
+
+    def query(self) -> dict[str, str]:
+        """Return the filter, without the place, as it stands in an address."""
+        moments = {"from": self.start, "to": self.end}
+        texts = {"event": self.event, "actor": self.actor, "zone": None if self.zone == "clinic" else self.zone}
+        given = texts | {name: value.isoformat() if value else None for name, value in moments.items()}
+        return {name: value for name, value in given.items() if value}
+
+    def _moment(self, typed: datetime | None) -> datetime | None:
+        if typed is None:
+            return None
+        return typed.replace(tzinfo=UTC) if self.zone == "utc" else typed.astimezone()
 
 
 class AccountingForm(Form):
