@@ -31,6 +31,8 @@ from clinic.web import (
     display,
     encounters,
     errors,
+    factor,
+    glass,
     health,
     notes,
     patients,
@@ -58,6 +60,8 @@ _BLUEPRINTS = (
     admin.blueprint,
     backups.blueprint,
     policies.blueprint,
+    glass.blueprint,
+    factor.blueprint,
     shredding.blueprint,
     health.blueprint,
 )

@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import Final
 
 from clinic.audit.events import GenerationAuthorized, GenerationDenied
+from clinic.audit.glass import is_broken
 from clinic.domain import Actor, NoteStanding, Prompt
 from clinic.errors import PolicyError
 from clinic.facts import Case, Standing, policy_context, purpose_of
@@ -79,5 +80,5 @@ def _standing(records: Records, case: Case, actor: Actor) -> Standing:
         jobs_unfinished=waiting,
         requests_last_hour=records.audit.count_since(now - _HOUR, actor_id=actor.user_id, events=_ASKED),
         note=standing,
-        break_glass=False,
+        break_glass=is_broken(records.audit, actor_id=actor.user_id, encounter_id=case.encounter.id, now=now),
     )

@@ -147,6 +147,15 @@ class ShredReason(StrEnum):
     """Shredded before, and the restored backup is older than that: nobody chooses it, `clinic backup restore` does."""
 
 
+class GlassReason(StrEnum):
+    """Why somebody breaks the glass: a code for the audit log, which has no room for more."""
+
+    EMERGENCY = "emergency"
+    COLLEAGUE_AWAY = "colleague_away"
+    ON_CALL = "on_call"
+    PATIENT_WAITING = "patient_waiting"
+
+
 # --- notes ----------------------------------------------------------------------------------------
 
 

@@ -20,7 +20,7 @@ from enum import StrEnum
 from operator import itemgetter
 from typing import Annotated, Any, ClassVar, Final, get_type_hints
 
-from clinic.domain import Action, Consent, EncounterKind, Role, canonical_json
+from clinic.domain import Action, Consent, EncounterKind, GlassReason, Role, canonical_json
 from clinic.errors import AuditError
 
 MAX_COUNT: Final = 2**53 - 1  # the largest integer that every JSON reader keeps exactly
@@ -71,6 +71,7 @@ RoleName = Annotated[str, _one_of(Role)]
 ActionName = Annotated[str, _one_of(Action)]
 ConsentName = Annotated[str, _one_of(Consent)]
 KindName = Annotated[str, _one_of(EncounterKind)]
+GlassReasonName = Annotated[str, _one_of(GlassReason)]
 
 
 class AuditEvent:
@@ -700,6 +701,45 @@ class ShreddingFinished(AuditEvent):
     patients: Count
 
 
+# --- second factor, broken glass --------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class FactorEnrolled(AuditEvent):
+    """An account has a second factor from here on: its first code was right."""
+
+    name: ClassVar[str] = "factor.enrolled"
+    user_id: Id
+
+
+@dataclass(frozen=True, slots=True)
+class FactorRemoved(AuditEvent):
+    """An account has no second factor any more."""
+
+    name: ClassVar[str] = "factor.removed"
+    user_id: Id
+
+
+@dataclass(frozen=True, slots=True)
+class FactorRefused(AuditEvent):
+    """A code of the second factor was not accepted."""
+
+    name: ClassVar[str] = "factor.refused"
+    user_id: Id
+    reason: Code
+
+
+@dataclass(frozen=True, slots=True)
+class GlassBroken(AuditEvent):
+    """The actor, with a second factor, broke the glass for one encounter, for so many minutes: this entry allows it."""
+
+    name: ClassVar[str] = "glass.broken"
+    encounter: Id
+    patient: Pseudonym
+    reason: GlassReasonName
+    minutes: Count
+
+
 _EVENTS: Final[tuple[type[AuditEvent], ...]] = (
     AuditOpened,
     KeyUnlocked,
@@ -756,6 +796,10 @@ _EVENTS: Final[tuple[type[AuditEvent], ...]] = (
     SinkLost,
     SinkRestored,
     PatientAccounted,
+    FactorEnrolled,
+    FactorRemoved,
+    FactorRefused,
+    GlassBroken,
 )
 
 REGISTRY: Final[dict[str, type[AuditEvent]]] = {event.name: event for event in _EVENTS}

@@ -89,8 +89,10 @@ _BY_NOUN: Final = {
     "audit": _ALERT,
     "clock": _ALERT,
     "sink": _ALERT,
+    "factor": _SECURITY,
+    "glass": _ALERT,
 }
-_FAILED: Final = frozenset({"failed", "denied", "interrupted", "lost", "latched", "regressed"})
+_FAILED: Final = frozenset({"failed", "denied", "refused", "interrupted", "lost", "latched", "regressed"})
 _PROFILES: Final = {"C": "PatientCreate", "R": "PatientRead", "U": "PatientUpdate", "D": "PatientDelete"}
 # The narrowest first; FHIR's types for what an event may name.
 _THINGS: Final = {"note": "Composition", "recording": "Media", "generation": "Provenance", "encounter": "Encounter"}

@@ -28,6 +28,7 @@ _COMMANDS = {
     "note": ("clinic.cli.note:note", "Draft a note from a transcript, or verify one."),
     "policy": ("clinic.cli.policy:policy", "The prompt policies: check, test, activate, roll back, explain."),
     "audit": ("clinic.cli.audit:audit", "The tamper-evident log."),
+    "glass": ("clinic.cli.glass:glass", "Break the glass for a refused encounter; list who did."),
     "keys": ("clinic.cli.keys:keys", "Unlock, seal, recover, rotate the keys."),
     "user": ("clinic.cli.accounts:user", "Accounts of the web form."),
     "patient": ("clinic.cli.accounts:patient", "Patients of this clinic."),

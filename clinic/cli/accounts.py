@@ -6,8 +6,10 @@ import sys
 from datetime import datetime
 
 import click
+import segno
 
 from clinic.cli.common import home_option, json_option, open_here, out, print_json
+from clinic.cli.glass import factor_code
 from clinic.cli.shred import shred
 from clinic.domain import OPERATOR, Role
 from clinic.errors import InputError, RecordError
@@ -105,6 +107,33 @@ def reset(username: str) -> None:
             raise RecordError(f"there is no account `{username}`", code="user_unknown", hint="see `clinic user list`")
         tx.users.reset_password(found.username, password, actor=OPERATOR)
     out.print(f"new password set for {username}", markup=False)
+
+
+@user.command()
+@click.argument("username")
+@click.option("--remove", is_flag=True, help="Take the second factor away: the phone is lost, or a new one.")
+@home_option
+def totp(username: str, *, remove: bool) -> None:
+    """Set up the second factor of a clinician, who is beside you with the phone; or take it away.
+
+    Shows the code to scan, once, and asks for the first code of the app (or reads it from standard input).
+    """
+    _, _, records = open_here()
+    with records.read() as tx:
+        found = tx.users.by_username(username)
+    if found is None:
+        raise RecordError(f"there is no account `{username}`", code="user_unknown", hint="see `clinic user list`")
+    if remove:
+        with records.write() as tx:
+            removed = tx.factors.remove(found.id, actor=OPERATOR)
+        out.print(f"{'removed the' if removed else 'there was no'} second factor of {username}", markup=False)
+        return
+    with records.write() as tx:
+        enrolment = tx.factors.begin(found)
+    segno.make(enrolment.uri, error="m", micro=False).terminal(out=sys.stdout, compact=True)
+    out.print(f"or type this into the app: {enrolment.secret} (time based, 6 digits, 30 seconds)", markup=False)
+    records.enrol_factor(factor_code(), actor=found.actor)
+    out.print(f"{username} has a second factor", markup=False)
 
 
 @click.group()

@@ -31,6 +31,8 @@ SCHEMA_FILE = "schema.cedarschema"
 PROFILES_FOLDER = "profiles"
 DEFAULT_PROFILE = "strict"
 _ID = re.compile(r"[a-z][a-z0-9-]{0,62}")
+GLASS = "break_glass"
+"""The fact that broken glass gives the policies."""
 _ANNOTATIONS = frozenset({"id", "message", "obligation"})
 
 
@@ -43,6 +45,8 @@ class PolicyInfo:
     message: str
     obligations: tuple[str, ...]
     file: str
+    names_glass: bool = False
+    """Whether it asks if the glass is broken: a forbid that does is one that breaking it may lift."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +115,11 @@ class PolicySet:
     def messages(self) -> dict[str, str]:
         """What the clinician reads, by reason code: every policy's message and the engine's own reasons."""
         return REASONS | {name: info.message for name, info in self.policies.items()}
+
+    def can_lift(self, policies: Sequence[str]) -> bool:
+        """Whether broken glass may lift all these forbids; the decision itself is Cedar's, when it is broken."""
+        found = [self.policies.get(name) for name in policies]
+        return bool(found) and all(info is not None and info.effect == "forbid" and info.names_glass for info in found)
 
     @property
     def text(self) -> str:
@@ -225,7 +234,9 @@ def _info(name: str, policy: Any) -> PolicyInfo:
     unknown = sorted(set(annotations) - _ANNOTATIONS)
     if unknown:
         raise _invalid(name, f"policy `{policy_id}`: unknown annotation `@{unknown[0]}`")
-    return PolicyInfo(policy_id, policy.effect, annotations["message"], _obligations(name, policy_id, policy), name)
+    glass = GLASS in repr(policy.clauses)
+    obligations = _obligations(name, policy_id, policy)
+    return PolicyInfo(policy_id, policy.effect, annotations["message"], obligations, name, glass)
 
 
 def _obligations(name: str, policy_id: str, policy: Any) -> tuple[str, ...]:

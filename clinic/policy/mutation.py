@@ -4,6 +4,7 @@ Rules kept here:
 
 * Each policy is deleted.  Each forbid besides: its conditions negated (each, and all), each condition dropped, all of
   them dropped, its scope opened to every action, and each of its numbers moved by one, up and down.
+* Each forbid that broken glass does not lift is given a way to be lifted by it: a case must notice that, too.
 * A mutant is a whole set that went through the load gate; one that the gate refuses counts as caught there.
 * Whoever survives is named.  The score is a share of all mutants; there is no list of exceptions.
 """
@@ -22,7 +23,7 @@ from cedarpy import pst
 
 from clinic.errors import PolicyError
 from clinic.policy import golden
-from clinic.policy.load import DEFAULT_PROFILE, SCHEMA_FILE, PolicySet, policy_files
+from clinic.policy.load import DEFAULT_PROFILE, GLASS, SCHEMA_FILE, PolicySet, policy_files
 
 Progress = Callable[[int, int], None]
 
@@ -115,6 +116,15 @@ def _forbids(policy: pst.Template) -> Iterator[tuple[str, pst.Template]]:
         yield "all conditions dropped", dataclasses.replace(policy, clauses=())
     if not _is_everything(policy.action):
         yield "every action", dataclasses.replace(policy, action=pst.ScopeAny())
+    if GLASS not in repr(clauses):
+        yield "lifted by broken glass", dataclasses.replace(policy, clauses=(*clauses, _unless_broken()))
+
+
+def _unless_broken() -> pst.Clause:
+    example = f"forbid (principal, action, resource) unless {{ context.{GLASS} }};"
+    (policy,) = cedarpy.PolicySet.from_str(example).to_pst().static_policies.values()
+    clause: pst.Clause = policy.clauses[0]
+    return clause
 
 
 def _negated(clause: pst.Clause) -> pst.Clause:

@@ -73,11 +73,18 @@ def _count(work: UnitOfWork, name: str) -> _Attempt | None:
     users = Users(work)
     user = users.by_username(name)
     subject = user.id if user else f"unknown:{work.username_index().bucket(name):04x}"
+    if not take_attempt(work, subject):
+        _refuse(work, user, "login_locked")
+        return None
+    return _Attempt(subject, user, users.password_hash(user.id) if user else None)
+
+
+def take_attempt(work: UnitOfWork, subject: str) -> bool:
+    """Count an attempt as failed for now; False while the subject has to wait."""
     row = work.session.get(LoginFailureRow, subject)
     now = work.now()
     if row is not None and _waiting(row, now):
-        _refuse(work, user, "login_locked")
-        return None
+        return False
     if row is None:
         row = LoginFailureRow(subject=subject, failures=0, failed_at=now)
         work.add(row)
@@ -86,7 +93,14 @@ def _count(work: UnitOfWork, name: str) -> _Attempt | None:
     row.failures += 1
     row.failed_at = now
     row.locked_until = now + wait if (wait := waiting_time(row.failures)) else None
-    return _Attempt(subject, user, users.password_hash(user.id) if user else None)
+    return True
+
+
+def forgive(work: UnitOfWork, subject: str) -> None:
+    """Forget the failures of a subject."""
+    row = work.session.get(LoginFailureRow, subject)
+    if row is not None:
+        work.session.delete(row)
 
 
 def _settle(work: UnitOfWork, attempt: _Attempt, password: str, *, fits: bool) -> User | None:
@@ -102,9 +116,7 @@ def _settle(work: UnitOfWork, attempt: _Attempt, password: str, *, fits: bool) -
     if stored != attempt.stored:
         _refuse(work, user, "password_changed")
         return None
-    row = work.session.get(LoginFailureRow, attempt.subject)
-    if row is not None:
-        work.session.delete(row)
+    forgive(work, attempt.subject)
     if work.hasher.check_needs_rehash(stored):
         users.rehash(user.id, password)
     work.append(LoginSucceeded(user_id=user.id), actor=user.actor)

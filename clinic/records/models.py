@@ -100,6 +100,20 @@ class LoginFailureRow(Base):
     locked_until: Mapped[datetime | None]
 
 
+class SecondFactorRow(Base):
+    """An account's second factor: the secret sealed under the staff key, and the last time step whose code was used."""
+
+    __tablename__ = "second_factors"
+    __table_args__ = _STRICT
+
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id"), primary_key=True)
+    secret: Mapped[Sealed]
+    row_version: Mapped[int]
+    last_step: Mapped[int]
+    created_at: Mapped[datetime]
+    confirmed_at: Mapped[datetime | None]
+
+
 class PatientRow(Base):
     """A patient: the wrapped data key, and all else sealed under it; of a shredded one, neither is left."""
 

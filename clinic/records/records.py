@@ -29,11 +29,12 @@ from clinic.audit.guard import Guard
 from clinic.audit.log import AuditLog, Entry
 from clinic.audit.sink import SecondSink
 from clinic.crypto.keys import Keyring, Purpose
-from clinic.domain import Actor, Clock, ShredReason, utc_now
+from clinic.domain import Actor, Clock, GlassReason, ShredReason, utc_now
 from clinic.errors import DecryptionError, StorageError
-from clinic.records import login
+from clinic.records import factors, glass, login
 from clinic.records.encounters import Encounters
 from clinic.records.engine import read_transaction, truncate_journal, write_transaction
+from clinic.records.factors import SecondFactors
 from clinic.records.generations import Generations
 from clinic.records.notes import Notes
 from clinic.records.patients import Patients
@@ -54,6 +55,7 @@ class Transaction:
         self._work = work
         self.key_uses = work.uses
         self.users = Users(work)
+        self.factors = SecondFactors(work)
         self.patients = Patients(work)
         self.encounters = Encounters(work)
         self.recordings = Recordings(work)
@@ -170,6 +172,23 @@ class Records:
             AuthenticationError: `login_failed`, or `login_locked` while too many failures are recent.
         """
         return login.authenticate(self._write, username, password, hasher=self._parts.hasher)
+
+    def enrol_factor(self, code: str, *, actor: Actor) -> None:
+        """Let the actor's new second factor count, if this is its code.
+
+        Raises:
+            AuthenticationError: `factor_missing`, `factor_wrong` or `factor_locked`.
+        """
+        factors.enrol(self._write, actor, code)
+
+    def break_glass(self, encounter_id: str, *, reason: GlassReason, code: str, actor: Actor) -> Entry:
+        """Break the glass for one encounter; its own transactions, so that a refusal is committed too.
+
+        Raises:
+            AuthenticationError: `not_allowed`, `factor_missing`, `factor_wrong`, `factor_used` or `factor_locked`.
+            RecordError: `record_unknown`, `patient_shredded` or `note_locked`.
+        """
+        return glass.break_glass(self._write, encounter_id, reason=reason, code=code, actor=actor)
 
     def usage(self) -> Usage:
         """Return how often each key has sealed something."""

@@ -31,6 +31,7 @@ from clinic.audit.log import AuditLog
 from clinic.audit.tables import audit_entries
 from clinic.domain import Completion, Consent, EncounterState
 from clinic.errors import DecryptionError, RecordError
+from clinic.records.factors import SecondFactors
 from clinic.records.generations import GenerationState
 from clinic.records.models import (
     AddendumRow,
@@ -41,6 +42,7 @@ from clinic.records.models import (
     PatientRow,
     RecordingChunkRow,
     RecordingRow,
+    SecondFactorRow,
     TranscriptRow,
     UserRow,
 )
@@ -145,6 +147,10 @@ def _accounts(log: _Log, event: events.AuditEvent, _actor: str) -> None:
             log.facts.discard(("user_disabled", event.user_id))
         case events.PasswordReset():
             log.counts["sessions", event.user_id] += 1
+        case events.FactorEnrolled():
+            log.facts.add(("factor", event.user_id))
+        case events.FactorRemoved():
+            log.facts.discard(("factor", event.user_id))
         case events.PatientCreated() | events.PatientUpdated():
             log.counts["patient", event.patient] += 1
         case events.PatientShredded():
@@ -237,6 +243,7 @@ def _queries() -> Iterator[tuple[str, Select[*tuple[Any, ...]]]]:
     """Yield what can be compared as it stands in clear columns: the kind, and the query for the rest of the fact."""
     yield "user", select(UserRow.id, UserRow.role)
     yield "user_disabled", select(UserRow.id).where(UserRow.disabled_at.is_not(None))
+    yield "factor", select(SecondFactorRow.user_id).where(SecondFactorRow.confirmed_at.is_not(None))
     yield "sessions", select(UserRow.id, UserRow.session_epoch)
     yield "consent", select(EncounterRow.id, EncounterRow.consent)
     yield "signed_encounter", select(EncounterRow.id).where(EncounterRow.state == EncounterState.SIGNED.value)
@@ -346,6 +353,7 @@ def _open_user(work: UnitOfWork, user_id: str) -> None:
     users = Users(work)
     users.get(user_id)
     users.password_hash(user_id)
+    SecondFactors(work).secret(user_id)
 
 
 def _open_transcripts(work: UnitOfWork, encounter_id: str) -> None:

@@ -123,6 +123,7 @@ def render(
         names=names,
         template_title=note_templates.title(page.encounter.template),
         model_label=services().model_label,
+        glass=processing.glass(page.encounter),
         notices=services().notices(page.encounter.id),
     )
 

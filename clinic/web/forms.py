@@ -17,7 +17,7 @@ from flask import request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from clinic.audit.search import Search
-from clinic.domain import Consent, EncounterKind, Role, ShredReason
+from clinic.domain import Consent, EncounterKind, GlassReason, Role, ShredReason
 from clinic.errors import InputError
 
 _BIRTH_YEARS = 130
@@ -377,3 +377,24 @@ class PolicyTrialForm(Form):
 
     request: Annotated[str, Field(min_length=2, max_length=20_000)]
     problems = {"request": "paste a request as JSON (at most 20,000 characters)"}
+
+
+class FactorForm(Form):
+    """The password, asked for again before a second factor is set up."""
+
+    password: Annotated[str, Field(min_length=1, max_length=1024)]
+    problems = {"password": "type your password"}
+
+
+class FactorCodeForm(Form):
+    """A code of the second factor."""
+
+    code: Annotated[str, Field(pattern=r"^[0-9]{3} ?[0-9]{3}$")]
+    problems = {"code": "type the six digits that the app shows now"}
+
+
+class GlassForm(FactorCodeForm):
+    """Why the glass is broken, and the code that proves who does it."""
+
+    reason: GlassReason
+    problems = {**FactorCodeForm.problems, "reason": "choose a reason"}

@@ -12,10 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from clinic import failures
-from clinic.domain import Actor, EncounterId, EncounterState, Stage
-from clinic.errors import JobError, RecordError
+from clinic.audit.glass import MINUTES
+from clinic.domain import Actor, EncounterId, EncounterState, GlassReason, Stage
+from clinic.errors import JobError, PolicyError, RecordError
 from clinic.records.encounters import Encounter
-from clinic.web import wording
+from clinic.web import sessions, wording
 from clinic.web.ports import services
 
 _WORKING = frozenset({EncounterState.QUEUED, EncounterState.RUNNING})
@@ -41,6 +42,15 @@ class ProblemView:
     message: str
     hint: str
     reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GlassView:
+    """What the form for breaking the glass needs: whether there is a second factor, and how long it holds."""
+
+    enrolled: bool
+    minutes: int = MINUTES
+    reasons: tuple[GlassReason, ...] = tuple(GlassReason)
 
 
 def start(encounter_id: EncounterId, *, actor: Actor) -> None:
@@ -99,3 +109,17 @@ def problem(encounter: Encounter) -> ProblemView | None:
         reasons = tuple(reason.message for reason in services().denial(encounter.id))
         return ProblemView("denied", "the policy does not allow a draft for this encounter", failure.hint, reasons)
     return ProblemView(failure.code, failure.message, failure.hint, ())
+
+
+def glass(encounter: Encounter) -> GlassView | None:
+    """Return the form for breaking the glass; None unless every policy that refused is one that it may lift."""
+    if encounter.state is not EncounterState.DENIED:
+        return None
+    refused = failures.denying_policies(encounter.error_code or "")
+    try:
+        if not services().policy.current().can_lift(refused):
+            return None
+    except PolicyError:
+        return None
+    with services().records.read() as tx:
+        return GlassView(enrolled=tx.factors.is_enrolled(sessions.signed_in().id))

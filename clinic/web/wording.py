@@ -14,7 +14,7 @@ from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException
 
 from clinic.audit.accounting import Use
-from clinic.domain import Consent, EncounterKind, EncounterState, Role, ShredReason, Stage, StatementStatus
+from clinic.domain import Consent, EncounterKind, EncounterState, GlassReason, Role, ShredReason, Stage, StatementStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,11 @@ STATUS = {
     "step_unavailable": 409,
     "audio_incomplete": 409,
     "login_locked": 429,
+    "factor_locked": 429,
+    "factor_missing": 409,
+    "factor_enrolled": 409,
+    "factor_wrong": 422,
+    "factor_used": 422,
     "database_busy": 503,
     "not_allowed": 403,
     "not_in_charge": 403,
@@ -82,6 +87,12 @@ SHRED_REASONS = {
     ShredReason.CREATED_IN_ERROR: "It was made in error",
 }
 """What a person may choose."""
+GLASS_REASONS = {
+    GlassReason.EMERGENCY: "Emergency: danger to life or health",
+    GlassReason.COLLEAGUE_AWAY: "The colleague who opened it cannot be reached",
+    GlassReason.ON_CALL: "I am on call outside the hours",
+    GlassReason.PATIENT_WAITING: "The patient is here and waits for it",
+}
 SHRED_UNFINISHED = (
     "The record is destroyed. Some bytes of its key still lie in the files, because something is reading; "
     "the worker takes them out."

@@ -38,6 +38,7 @@ _GOOD: dict[Any, Any] = {
     events.ActionName: "draft_note",
     events.ConsentName: "given",
     events.KindName: "dictation",
+    events.GlassReasonName: "emergency",
 }
 
 

@@ -34,6 +34,7 @@ _GOOD: dict[Any, Any] = {
     events.ActionName: "draft_note",
     events.ConsentName: "given",
     events.KindName: "dictation",
+    events.GlassReasonName: "emergency",
 }
 DICOM = "http://dicom.nema.org/resources/ontology/DCM"
 

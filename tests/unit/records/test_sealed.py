@@ -36,6 +36,7 @@ from tests.unit.records.records_world import (
 CLEAR_COLUMNS = {
     "users": {"id", "username", "role", "created_at", "disabled_at"},
     "login_failures": {"subject", "failed_at", "locked_until"},
+    "second_factors": {"user_id", "created_at", "confirmed_at"},
     "patients": {"id", "wrapped_dek", "created_at", "updated_at", "shredded_at"},
     "key_uses": {"owner"},
     "encounters": {
@@ -109,13 +110,14 @@ def staff(records: Records) -> None:
     """Open two accounts."""
     with records.write() as tx:
         for name in ("ann", "ben"):
-            tx.users.create(
+            user = tx.users.create(
                 name,
                 display_name=f"Canary Display {name}",
                 role=Role.CLINICIAN,
                 password="canary-password",
                 actor=OPERATOR,
             )
+            tx.factors.begin(user)
 
 
 def read_everything(records: Records) -> int:
@@ -125,6 +127,7 @@ def read_everything(records: Records) -> int:
         encounters = [encounter for patient in patients for encounter in tx.encounters.for_patient(patient.id)]
         for user in tx.users.list():
             tx.users.password_hash(user.id)
+            assert tx.factors.secret(user.id) is not None
         for encounter in encounters:
             recording = tx.recordings.for_encounter(encounter.id)
             assert recording is not None
@@ -226,10 +229,10 @@ def test_a_value_swapped_with_any_other_row_does_not_open(full: Records, databas
 def test_a_value_from_another_column_does_not_open(full: Records, database: Path, address: str) -> None:
     """A ciphertext of the same patient from another column is refused in this one."""
     table, column = address.split(".")
-    staff_only = table == "users"
+    staff = {"users", "second_factors"}
     for other in sorted(SEALED - {address}):
         other_table, other_column = other.split(".")
-        if (other_table == "users") != staff_only:
+        if (other_table in staff) != (table in staff):
             continue
         rowid, own = pairs(database, table, column)[0]
         foreign = pairs(database, other_table, other_column)[0][1]
