@@ -72,6 +72,7 @@ from clinic.policy.engine import refusal
 from clinic.policy.gate import ReleasedPrompt, ReleaseGate
 from clinic.policy.load import PolicySet
 from clinic.policy.obligations import Obligations
+from clinic.policy.replay import facts_of
 from clinic.policy.request import PolicyRequest
 from clinic.records.generations import StoredGeneration
 from clinic.records.records import Records, Transaction
@@ -238,16 +239,18 @@ class Consultation:
                 decision,
                 prompt,
                 event,
-                record=lambda authorized: self._begin(authorized, case.encounter.id, actor),
+                record=lambda authorized: self._begin(authorized, asked.request, actor),
                 known=case.identifiers,
             )
         except PolicyError as error:  # an obligation cannot be kept: that is a no, and is recorded like one
             self._deny(case, refusal(error, decision.policy_set), asked.request, prompt, actor)
 
-    def _begin(self, event: GenerationAuthorized, encounter_id: EncounterId, actor: Actor) -> Entry:
+    def _begin(self, event: GenerationAuthorized, request: PolicyRequest, actor: Actor) -> Entry:
+        encounter_id = EncounterId(request.encounter)
         with self._records.write() as tx:
             _require_consent(tx, encounter_id)  # withdrawn since the decision: nothing may leave
-            entry = tx.append(event, actor=actor, patient_id=tx.encounters.get(encounter_id).patient_id)
+            patient_id = tx.encounters.get(encounter_id).patient_id
+            entry = tx.append(event, actor=actor, patient_id=patient_id, detail=facts_of(request))
             tx.generations.begin(
                 GenerationId(event.generation),
                 encounter_id=encounter_id,
@@ -274,7 +277,7 @@ class Consultation:
             reason_codes=tuple(reason.code for reason in decision.reasons),
         )
         with self._records.write() as tx:
-            tx.append(event, actor=actor, patient_id=case.encounter.patient_id)
+            tx.append(event, actor=actor, patient_id=case.encounter.patient_id, detail=facts_of(request))
         raise PolicyDeniedError(
             "the policy denied this generation",
             policies=decision.policies or tuple(reason.code for reason in decision.reasons),

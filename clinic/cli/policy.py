@@ -25,13 +25,15 @@ from clinic.domain import OPERATOR
 from clinic.errors import PolicyError
 from clinic.generation.profiles import load_profile
 from clinic.generation.prompts import load_template, template_ids
+from clinic.past_decisions import past_decision
 from clinic.policy import golden, mutation
 from clinic.policy.activation import Activation
 from clinic.policy.counterfactual import Counterfactual, counterfactual
 from clinic.policy.engine import Explanation
 from clinic.policy.engine import explain as explain_decision
 from clinic.policy.load import check as load_gate
-from clinic.policy.recorded import recorded
+from clinic.policy.recorded import FACTS_WORDS
+from clinic.policy.replay import Replay
 from clinic.policy.request import PolicyRequest
 from clinic.policy.screen import screen_lines
 from clinic.services import PolicySource
@@ -242,7 +244,8 @@ def explain(request: str, *, directory: Path | None, profile: str | None, as_jso
     """Say which policies decide REQUEST, why, and what would change it.  Nothing is recorded or generated.
 
     REQUEST is a JSON file (`-`: standard input), or the number of an audit entry: then the decision that it records is
-    explained in the words of the policies that made it.
+    explained in the words of the policies that made it, and decided again from its recorded facts, by that set and by
+    today's.
     """
     if request.isascii() and request.isdigit() and not Path(request).exists():
         _explain_recorded(int(request), as_json=as_json)
@@ -260,8 +263,7 @@ def explain(request: str, *, directory: Path | None, profile: str | None, as_jso
 
 def _explain_recorded(seq: int, *, as_json: bool) -> None:
     config, _, records = open_here()
-    store = PolicySource(config, records)
-    decision = recorded(records.audit.entry(seq), store.find)
+    decision = past_decision(records, PolicySource(config, records), seq)
     if as_json:
         print_json(decision.as_json())
         return
@@ -273,6 +275,23 @@ def _explain_recorded(seq: int, *, as_json: bool) -> None:
         out.print(f"  taken out of what the model saw: {', '.join(decision.redacted)}", markup=False)
     if not decision.set_known:
         out.print("  the policy set that decided is not here any more: its messages cannot be given", markup=False)
+    out.print(FACTS_WORDS[decision.facts], markup=False)
+    if decision.replay is not None:
+        _print_replay(decision.replay)
+
+
+def _print_replay(replay: Replay) -> None:
+    for name, value in replay.facts.items():
+        out.print(f"  {name} = {_shown(value)}", markup=False)
+    if replay.then is not None:
+        agrees = "the same" if replay.agrees else "NOT the same"
+        out.print(f"decided again by the set of that time ({agrees} as recorded):", markup=False)
+        _print_explanation(replay.then)
+    if replay.now is not None:
+        out.print("decided by the set of today:", markup=False)
+        _print_explanation(replay.now)
+    if replay.changes is not None:
+        _print_changes(replay.changes)
 
 
 def _print_explanation(explanation: Explanation) -> None:

@@ -2,17 +2,18 @@
 
 Rules kept here:
 
-* What is said comes from the entry and from the very policy set that decided, found by its hash; today's set is asked
-  nothing.  Where that set is not there any more, the policies are named without their words.
-* The entry holds outcome, policies, obligations and digests, but not the facts on which the decision rested: it is
-  explained, not decided again.  Try a request (`clinic policy explain REQUEST.json`) to see what would change it.
+* What was decided is said from the entry and from the very policy set that decided, found by its hash.  Where that set
+  is not there any more, the policies are named without their words.
+* What it rested on is sealed beside the entry, under the patient's key (`clinic.past_decisions` opens it and has it
+  decided again, `replay`); where it is not there, the state says why.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from enum import StrEnum
+from typing import Any, Final
 
 from clinic.audit.entry import Entry
 from clinic.audit.events import GenerationAuthorized, GenerationDenied, from_canonical
@@ -20,8 +21,27 @@ from clinic.domain import Reason
 from clinic.errors import InputError
 from clinic.policy.engine import Explanation, Fired
 from clinic.policy.load import PolicySet
+from clinic.policy.replay import Replay
 
 _REDACT = "redact:"
+
+
+class FactsState(StrEnum):
+    """Whether the facts of a past decision are there."""
+
+    KNOWN = "known"
+    NOT_RECORDED = "not_recorded"  # an entry of an older program
+    DESTROYED = "destroyed"  # with the patient's record
+    OUTDATED = "outdated"  # this program decides on other facts
+
+
+FACTS_WORDS: Final = {
+    FactsState.KNOWN: "The facts are those that were recorded with the decision.",
+    FactsState.NOT_RECORDED: "The facts were not recorded with this decision, so it cannot be decided again.",
+    FactsState.DESTROYED: "The patient's record was destroyed, and the facts with it: what is shown is all there is.",
+    FactsState.OUTDATED: "The facts are of another version of this program, so it cannot be decided again here.",
+}
+"""What the reader is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +52,8 @@ class RecordedDecision:
         explanation: outcome, policies, reasons and obligations.
         set_known: whether the policy set that decided is still there, so that its words could be given.
         redacted: kinds that were taken out of what the model saw.
+        facts: whether the facts are there.
+        replay: the decision made again from them, if they are.
     """
 
     seq: int
@@ -46,12 +68,16 @@ class RecordedDecision:
     explanation: Explanation
     set_known: bool
     redacted: tuple[str, ...]
+    facts: FactsState = FactsState.NOT_RECORDED
+    replay: Replay | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the decision as a JSON document."""
         names = ("at", "actor", "role", "encounter", "action", "purpose", "model", "template", "set_known")
         about = {name: getattr(self, name) for name in names}
-        return {"audit_seq": self.seq, **about, "redacted": list(self.redacted), **self.explanation.as_json()}
+        again = {"facts_state": self.facts.value, "replay": None if self.replay is None else self.replay.as_json()}
+        header = {"audit_seq": self.seq, **about, "redacted": list(self.redacted)}
+        return header | self.explanation.as_json() | again
 
 
 def recorded(entry: Entry, sets: Callable[[str], PolicySet | None]) -> RecordedDecision:

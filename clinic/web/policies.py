@@ -3,7 +3,8 @@
 Rules kept here:
 
 * Nothing is recorded as asked and nothing is generated; looking at a past decision shows ids, codes and messages only.
-* A past decision is explained by the very set that made it; a request is tried on the set that decides now.
+* A past decision is explained by the very set that made it, and decided again by that set and by the one that decides
+  now; a request is tried on the set that decides now.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from flask import Blueprint, render_template, request
 from flask.typing import ResponseReturnValue
 
 from clinic.domain import Role
-from clinic.errors import AuditError, ClinicError, InputError, PolicyError
+from clinic.errors import AuditError, ClinicError, DecryptionError, InputError, PolicyError
+from clinic.past_decisions import past_decision
 from clinic.policy.counterfactual import Counterfactual, counterfactual
 from clinic.policy.engine import Explanation, explain
-from clinic.policy.recorded import RecordedDecision, recorded
+from clinic.policy.recorded import FACTS_WORDS, RecordedDecision
 from clinic.policy.request import PolicyRequest
 from clinic.web.access import allow
 from clinic.web.forms import FormError, PolicySeqForm, PolicyTrialForm
@@ -49,8 +51,8 @@ def decision() -> ResponseReturnValue:
     """Explain the decision that an audit entry records."""
     try:
         form = PolicySeqForm.parse()
-        found = recorded(services().records.audit.entry(form.seq), services().policy.find)
-    except (InputError, AuditError) as error:
+        found = past_decision(services().records, services().policy, form.seq)
+    except (InputError, AuditError, DecryptionError) as error:
         return _page(problem=error, status=422)
     return _page(past=found)
 
@@ -86,6 +88,7 @@ def _page(
         recent=tuple(reversed(recent))[:_LATEST],
         names=names,
         past=past,
+        facts_words=FACTS_WORDS,
         tried=tried,
         problem=problem,
         fields=problem.fields if isinstance(problem, FormError) else {},

@@ -18,7 +18,7 @@ LAYERS = (
     {"policy", "speech", "records"},
     {"generation", "verification"},
     {"facts", "handover"},
-    {"asking"},
+    {"asking", "past_decisions"},
     {"consultation"},
     {"jobs"},
     {"rotation"},
