@@ -7,6 +7,9 @@ Rules kept here:
   two processes that add the same attempt add one job.
 * A job that has begun does not count as the answer to a new request: it may be the one that has just failed and is
   ending.  The new attempt waits behind it (the worker runs one at a time) and does nothing if nothing is left to do.
+* Nobody waits behind somebody else's pile: the queue is worked off in rounds, and a round has one job of each clinician
+  who waits.  A new job goes into the round after its clinician's last waiting one, at the earliest into the round that
+  is being worked off (start-time fair queueing); within a round the older job comes first.
 * Whatever is wrong with the job store is a `JobError`.
 """
 
@@ -22,6 +25,7 @@ from clinic.jobs.store import QUEUE, UPKEEP_QUEUE, UPKEEP_WORKFLOW, WORKFLOW, jo
 
 _WAITING = ("ENQUEUED", "DELAYED")
 _BEGUN = "PENDING"
+_FIRST_ROUND = 1
 _GIVEN_UP = "MAX_RECOVERY_ATTEMPTS_EXCEEDED"
 
 
@@ -49,7 +53,8 @@ class JobQueue:
                 if attempt.status in _WAITING:
                     return attempt.workflow_id
             job_id = f"{encounter_id}:{max(map(_number, attempts), default=0) + 1}"
-            options = EnqueueOptions(queue_name=QUEUE, workflow_name=WORKFLOW, workflow_id=job_id)
+            turn = self._round(actor.user_id)
+            options = EnqueueOptions(queue_name=QUEUE, workflow_name=WORKFLOW, workflow_id=job_id, priority=turn)
             self._client.enqueue(options, encounter_id, actor.user_id, actor.role.value)
         return job_id
 
@@ -115,6 +120,15 @@ class JobQueue:
             newest = max(self._attempts(encounter_id), key=_number, default=None)
         return newest is not None and newest.status == _GIVEN_UP
 
+    def _round(self, user_id: str) -> int:
+        """Return the round of a user's next job; the store works off the smallest number first."""
+        waiting = self._client.list_workflows(
+            queue_name=QUEUE, status=list(_WAITING), load_input=True, load_output=False
+        )
+        present = min((_priority(job) for job in waiting), default=_FIRST_ROUND)
+        own = [_priority(job) for job in waiting if job.input is not None and job.input["args"][1] == user_id]
+        return max(present, max(own, default=0) + 1)
+
     def _upkeep(self, task: str) -> list[WorkflowStatus]:
         prefix = f"{UPKEEP_WORKFLOW}:{task}:"
         return self._client.list_workflows(workflow_id_prefix=prefix, load_input=False, load_output=False)
@@ -125,3 +139,7 @@ class JobQueue:
 
 def _number(attempt: WorkflowStatus) -> int:
     return int(attempt.workflow_id.rpartition(":")[2])
+
+
+def _priority(job: WorkflowStatus) -> int:
+    return max(job.priority or 0, _FIRST_ROUND)  # jobs that an older program added have none

@@ -128,14 +128,14 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def dictation(records: Records) -> EncounterId:
+def dictation(records: Records, actor: Actor = DOCTOR) -> EncounterId:
     """Store a clinician's dictation, ready for a job."""
     with records.write() as tx:
-        patient = tx.patients.create(PatientData(name="Job Test"), actor=DOCTOR)
+        patient = tx.patients.create(PatientData(name="Job Test"), actor=actor)
         encounter = tx.encounters.open(
-            patient.id, kind=EncounterKind.DICTATION, template="soap", language="en", actor=DOCTOR
+            patient.id, kind=EncounterKind.DICTATION, template="soap", language="en", actor=actor
         )
-        tx.encounters.record_consent(encounter.id, Consent.GIVEN, actor=DOCTOR)
+        tx.encounters.record_consent(encounter.id, Consent.GIVEN, actor=actor)
         tx.transcripts.store(encounter.id, text_to_transcript(TEXT))
     return encounter.id
 
@@ -247,6 +247,53 @@ def test_job_that_kills_the_worker_is_given_up(config: Config, records: Records)
     adopt_orphans(records, JobQueue(config))
     assert state_of(records, encounter) == (EncounterState.FAILED, "job_failed")
     assert not JobQueue(config).has_live_job(encounter)
+
+
+# --- fairness -----------------------------------------------------------------------------------------
+
+
+NURSE = Actor(user_id=UserId("nurse"), role=Role.CLINICIAN)
+
+
+def worked_off(config: Config, records: Records, *waiting: Actor) -> str:
+    """Queue a job of each clinician in turn, let the worker do them all, and return their initials in its order."""
+    for actor in waiting:
+        encounter = dictation(records, actor)
+        mark(records, encounter, EncounterState.QUEUED)
+        JobQueue(config).enqueue(encounter, actor=actor)
+
+    def actors() -> list[str]:
+        return [entry.actor for entry in records.audit.named("generation.authorized")]
+
+    with worker(config):
+        wait_for(lambda: len(actors()) == len(waiting))
+    return "".join(actor[0] for actor in actors())
+
+
+def test_nobody_waits_behind_somebody_elses_pile(config: Config, records: Records) -> None:
+    """Four jobs of one clinician, then two of another: they take turns, each in their own order."""
+    assert worked_off(config, records, *(DOCTOR,) * 4, *(NURSE,) * 2) == "dndndd"
+
+
+def test_without_rounds_they_would(config: Config, records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Negative control: with every job in the same round, the pile comes first."""
+    monkeypatch.setattr(JobQueue, "_round", lambda *_: 1)
+    assert worked_off(config, records, *(DOCTOR,) * 4, *(NURSE,) * 2) == "ddddnn"
+
+
+def test_rounds_go_on_from_what_waits(config: Config, records: Records) -> None:
+    """A newcomer joins the present round, not one that is over; an empty queue begins at the first round again."""
+    queue = JobQueue(config)
+    assert [queue._round("doctor"), queue._round("nurse")] == [1, 1]
+    for _ in range(3):
+        queue.enqueue(dictation(records), actor=DOCTOR)
+    assert [queue._round("doctor"), queue._round("nurse")] == [4, 1]
+    with sqlite3.connect(config.jobs_database) as db:
+        db.execute("UPDATE workflow_status SET status = 'SUCCESS' WHERE priority < 3")
+    assert [queue._round("doctor"), queue._round("nurse")] == [4, 3]
+    with sqlite3.connect(config.jobs_database) as db:
+        db.execute("UPDATE workflow_status SET status = 'SUCCESS'")
+    assert [queue._round("doctor"), queue._round("nurse")] == [1, 1]
 
 
 # --- one worker, and the command line beside it -------------------------------------------------------
