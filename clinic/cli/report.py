@@ -79,11 +79,15 @@ def print_report(outcome: Outcome) -> None:
 
 
 def tell_red_flags(transcript: Transcript) -> None:
-    """Tell them although there will be no note: beside the error, where a document on stdout is not disturbed."""
-    print_red_flags(transcript, console=err)
+    """Tell them although there will be no note.
+
+    On stderr, where a document on stdout is not disturbed, and without the patient's words: stderr may be kept in a
+    journal.  Segment, kind and standing say where to look; the words are in the record.
+    """
+    print_red_flags(transcript, console=err, words=False)
 
 
-def print_red_flags(transcript: Transcript, *, console: Console = out) -> None:
+def print_red_flags(transcript: Transcript, *, console: Console = out, words: bool = True) -> None:
     """Print words that may mean an emergency or a danger, with their segments; nothing turns this off."""
     texts = {segment.id: segment.text for segment in transcript.segments}
     shown = [flag for flag in transcript_red_flags(transcript) if flag.shown]
@@ -91,12 +95,9 @@ def print_red_flags(transcript: Transcript, *, console: Console = out) -> None:
         return
     console.rule("red flags")
     for flag in shown:
-        words = texts[flag.segment][flag.start : flag.end]
-        console.print(
-            f"{flag.segment:>4} {flag.kind.replace('_', ' ')} ({flag.standing}): {words}",
-            markup=False,
-            style="bold yellow",
-        )
+        said = f": {texts[flag.segment][flag.start : flag.end]}" if words else ""
+        line = f"{flag.segment:>4} {flag.kind.replace('_', ' ')} ({flag.standing}){said}"
+        console.print(line, markup=False, style="bold yellow")
     console.print("found by wording alone; the list may be incomplete", markup=False)
 
 
