@@ -16,6 +16,8 @@ from clinic.generation.prompts import Template, estimate_tokens
 from clinic.policy.decision import Permit, Redact
 from clinic.policy.detectors.identifiers import KnownIdentifiers, find
 from clinic.policy.detectors.injection import score
+from clinic.policy.detectors.neutralise import hidden_count
+from clinic.policy.detectors.scope import score as scope
 from clinic.policy.load import PolicySet
 from clinic.policy.request import PolicyContext, Purpose
 from clinic.records.encounters import Encounter
@@ -25,6 +27,9 @@ from clinic.speech.transcriber import mean_confidence, speech_ms
 _TEACHING = "teaching"
 
 _MS_PER_WORD = 400
+
+REQUEST_WORDS = 200
+"""What is typed and no longer than this may be a request in the place of a text; a longer one is a text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +115,8 @@ def policy_context(
         template_sha256=prompt.template_sha256,
         template_verified=prompt.template_sha256 == template.sha256,
         injection_score=round(100 * score(transcript.text).score),
+        scope_score=_scope_score(transcript),
+        hidden_characters=hidden_count(transcript.text),
         identifiers_found=len(find(transcript.text, known=case.identifiers)),
     )
 
@@ -134,6 +141,14 @@ def authorization(
         template_sha256=prompt.template_sha256,
         transcript_sha256=case.transcript_sha256,
     )
+
+
+def _scope_score(transcript: Transcript) -> int:
+    """Return how far what was typed is out of scope; whatever was heard, or is too long for a request, is in it."""
+    typed = transcript.model is None and all(segment.start is None for segment in transcript.segments)
+    if not typed or transcript.word_count > REQUEST_WORDS:
+        return 0
+    return round(100 * scope(transcript.text).score)
 
 
 def _speech_ms(transcript: Transcript) -> int:

@@ -30,6 +30,8 @@ from clinic.speech.whisper import load_transcriber
 _NOTICES = {
     "flag:injection": "Something in what was said reads like an instruction to the machine. It was treated as speech; "
     "read this draft with particular care.",
+    "flag:scope": "What was typed reads like a request for something that this assistant is not for. It was treated as "
+    "text to summarise; read this draft with particular care.",
     "flag:break_glass": "The glass was broken for this encounter. The administrator sees who did it and why.",
     "flag:teaching": "This clinic runs the teaching policies: this draft is for practice, not for care.",
 }

@@ -32,7 +32,7 @@ _VALUES = {
     "evidence": frozenset({"required"}),
     "output": frozenset({"plain"}),
     "redact": frozenset({"identifiers"}),
-    "flag": frozenset({"injection", "break_glass", "teaching"}),
+    "flag": frozenset({"injection", "break_glass", "teaching", "scope"}),
 }
 _LIMITS = {"max_tokens": MAX_TOKENS_CEILING, "max_chars": MAX_CHARS_CEILING}
 _FIELDS = "fields"

@@ -75,6 +75,8 @@ class PolicyContext(_Facts):
         template_sha256: digest of everything that the template says.
         template_verified: the template was checked against the pinned digest.
         injection_score: 0 to 100, from `detectors.injection`.
+        scope_score: 0 to 100, from `detectors.scope`, of what was typed; 0 for what was heard.
+        hidden_characters: characters that nobody sees, which `detectors.neutralise` takes out.
         identifiers_found: spans that `detectors.identifiers` finds.
     """
 
@@ -103,6 +105,8 @@ class PolicyContext(_Facts):
     template_sha256: _Digest
     template_verified: StrictBool
     injection_score: Annotated[int, Field(strict=True, ge=0, le=100)]
+    scope_score: Annotated[int, Field(strict=True, ge=0, le=100)]
+    hidden_characters: _Count
     identifiers_found: _Count
 
 

@@ -14,6 +14,7 @@ import pytest
 from clinic.policy.decision import Deny
 from clinic.policy.detectors.identifiers import KnownIdentifiers, find
 from clinic.policy.detectors.injection import score
+from clinic.policy.detectors.neutralise import hidden_count
 from clinic.policy.engine import decide
 from clinic.policy.load import PolicySet, policy_files
 from clinic.policy.request import PolicyRequest
@@ -99,6 +100,7 @@ def test_decision_with_detectors() -> None:
     def whole() -> object:
         facts = {
             "injection_score": round(100 * score(text).score),
+            "hidden_characters": hidden_count(text),
             "identifiers_found": len(find(text, known=KNOWN)),
             "words": len(text.split()),
         }

@@ -45,6 +45,8 @@ _REQUEST: dict[str, Any] = {
         "template_sha256": SOAP_SHA256,
         "template_verified": True,
         "injection_score": 0,
+        "scope_score": 0,
+        "hidden_characters": 0,
         "identifiers_found": 3,
     },
 }

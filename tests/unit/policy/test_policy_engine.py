@@ -368,6 +368,8 @@ def test_cedar_alone_never_allows_a_malformed_question(policies: PolicySet, data
             "speech_ms": st.integers(0, 9000),
             "confidence_permille": st.integers(0, 1000),
             "injection_score": st.integers(0, 100),
+            "scope_score": st.integers(0, 100),
+            "hidden_characters": st.integers(0, 40),
             "prompt_tokens": st.integers(0, 9000),
             "assigned": st.booleans(),
             "model_verified": st.booleans(),
