@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from clinic.domain import Segment, Transcript, Word
-from clinic.policy.detectors.names import AMBIGUOUS
+from clinic.policy.detectors.names import AMBIGUOUS, ORDINARY
 from clinic.policy.detectors.people import find_people
 from clinic.policy.detectors.prefilter import Folded
 from clinic.policy.detectors.shapes import CONTEXT_SHAPES, DIRECT_SHAPES, MONTHS, Shape
@@ -137,8 +137,9 @@ def _known_name(text: str, name: str | None) -> Iterator[Span]:
 
 
 def _known_part(text: str, part: str) -> Iterator[Span]:
-    # An ordinary word ("Will", "May") counts only where it is written as a name: capitalised, not opening a sentence.
-    common = part.casefold() in AMBIGUOUS or len(part) == 2  # noqa: PLR2004 - two letters
+    # An ordinary word ("Will", "Said", "You") counts only where it is written as a name: capital, within a sentence.
+    word = part.casefold()
+    common = word in AMBIGUOUS or word in ORDINARY or len(part) == 2  # noqa: PLR2004 - two letters
     for match in re.finditer(rf"(?i)\b{re.escape(part)}\b", text):
         opens = re.search(r"(?:^|[.?!:\n])\s*$", text[max(0, match.start() - 3) : match.start()]) is not None
         if not common or (match[0][0].isupper() and not opens):

@@ -75,6 +75,29 @@ AMBIGUOUS = _words(
     """
 )
 
+ORDINARY = _words(
+    """
+    able about after again ago all allergies already also always am an and another any anything are around arm as ask
+    at away baby back bad be because been before being better between big bit bleeding blood body both bring but by
+    call came can car care chest child clear clinic close cold come cough could cut daily day days did do doctor does
+    doing done dose down drink drug dry each ear ears easy eat eight either else end even ever every everything eye eyes
+    face family far fast father feel feeling feels feet felt few fever find fine first five food for four from full gave
+    get gets getting girl give go goes going gone got had half hard has have he head health hear her here high him his
+    home hot hour hours house how i if ill in infection into is it its just keep kind knee know last late later left leg
+    less let life like little look lot low lunch made make man many me mean meal medicine meet mild milk mine minute
+    moment month more most mother mouth move much must my name neck need never new next nice night no none normal nose
+    not nothing now number nurse of off often oh ok okay old on once one only open or other our out over own pain past
+    patient people per phone pill place plan please point pressure problem put question quite read ready really red
+    rest right room run said same saw say says school see seem seen she should show sick side since sit six skin sleep
+    slow small smoke so some something son soon sore sort speak stand start stay still stomach stop sure sweet swelling
+    take taken talk tell ten test than thank that the their them then there these they thing think this those though
+    thought three throat through time times tired to today told too took top touch treatment try turn twice two under
+    until up us use used very visit wait walk want was water way we week weeks weight well went were what when where
+    which while who whole why wife with without work worse would wrong year years yes yesterday yet you your
+    """
+)
+"""Words of every consultation, which somebody's name may be all the same (Mr You, Said, Dr Do)."""
+
 NO_SURNAME = _words(
     """
     a also an and april as at august avenue boy but by center centre clinic criteria december diabetes disease dob

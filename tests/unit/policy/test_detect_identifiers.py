@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,28 @@ def test_name_that_is_an_ordinary_word_is_not_taken_everywhere() -> None:
     will = KnownIdentifiers(name="Will May")
     text = "Will you sit? I think Will should have it; Will May will come in May."
     assert [text[s.start : s.end] for s in find_direct(text, known=will)] == ["Will", "Will May", "May"]
+
+
+DIALOGUE = (
+    "How are you? You said that it hurts. I said it may be the cough, and you may take two today. Do you sleep well? "
+    "Yes, said my wife, and you know that. The pain is in my back and in one leg, so I do what I can."
+)
+
+
+@pytest.mark.parametrize("name", ["You", "Said", "May", "Do Yes", "Back Pain", "Said You May"])
+def test_name_that_everybody_says_leaves_the_conversation_whole(name: str) -> None:
+    """For a patient of that name, nothing of an everyday conversation goes; the name as a name still does."""
+    known = KnownIdentifiers(name=name)
+    assert find_direct(DIALOGUE, known=known) == ()
+    text = f"Good morning Mr {name}, how are you?"
+    (found,) = find_direct(text, known=known)
+    assert text[found.start : found.end].endswith(name)
+
+
+def test_without_the_list_of_ordinary_words_it_would_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Negative control: for a Mr You, five words of the same conversation would go."""
+    monkeypatch.setattr("clinic.policy.detectors.identifiers.ORDINARY", frozenset())
+    assert len(find_direct(DIALOGUE, known=KnownIdentifiers(name="You"))) == len(re.findall(r"(?i)\byou\b", DIALOGUE))
 
 
 def test_redaction_replaces_text_and_words_and_keeps_times() -> None:
