@@ -72,7 +72,9 @@ def _page(
         enrolled=enrolled,
         waiting=waiting,
         secret=enrolment.secret if enrolment else None,
-        code=segno.make(enrolment.uri, error="m", micro=False).svg_data_uri(scale=5) if enrolment else None,
+        code=segno.make(enrolment.uri, error="m", micro=False).svg_data_uri(scale=5, light="white")
+        if enrolment
+        else None,
         problem=problem,
     )
     return page, 200 if problem is None else STATUS.get(problem.code, problem.http_status)

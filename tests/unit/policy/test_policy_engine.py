@@ -170,6 +170,14 @@ def test_fact_that_cedar_misses_denies(fact: str, policies: PolicySet) -> None:
     assert codes(judge(policies, policies.evaluate(asked, entities))) == ("policy_error",)
 
 
+def test_a_set_of_an_older_program_denies() -> None:
+    """A schema without one of today's facts: the request does not fit it, and nothing is allowed until it is mended."""
+    older = "\n".join(line for line in schema_text().split("\n") if not line.strip().startswith("scope_score"))
+    source = small_policy_set()
+    assert not isinstance(decide(PolicySet.from_sources(schema_text(), [("a", source)]), allowed_request()), Deny)
+    assert codes(decide(PolicySet.from_sources(older, [("a", source)]), allowed_request())) == ("policy_error",)
+
+
 def test_missing_fact_would_allow_without_the_schema() -> None:
     """Negative control: this is what Cedar does when it is asked without the schema, and why we never do."""
     text = small_policy_set(
