@@ -5,6 +5,7 @@ Rules kept here:
 * Pure.  An answer is read as it will be shown: JSON decoded, hidden characters out, look-alike letters spelt plainly.
 * Two signs: a run of letters that stands in the instructions, however it is spaced, punctuated or cased; and a word of
   the instructions that is no word of the language and that nobody said, such as the code of a prompt's delimiters.
+* Cut into statements it is the same answer; of a code, a piece is enough.
 * Backwards, rotated by thirteen letters, in hexadecimal and in Base64 it is the same answer.
 * What was said in the consultation is no echo, whoever said it.
 * It is no proof: a translation or an acrostic passes.  What holds without it: the instructions hold no secret and
@@ -20,6 +21,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final
 
 from clinic.domain import Completion, Prompt
@@ -30,6 +32,10 @@ _RUN: Final = 40
 """Letters: some eight words.  Two texts about the same matter do not share so many by chance."""
 
 _SHORTEST_WORD: Final = 6
+_LONG_WORD: Final = 24
+_PIECE_OF_WORD: Final = 12
+"""Letters: of a word this long, such as a code, a piece is told apart from anything that somebody wrote."""
+
 _DEEPEST: Final = 6
 _WORD: Final = re.compile(r"[^\W\d_]+")
 _NO_LETTER: Final = re.compile(r"[\W\d_]+")
@@ -46,7 +52,8 @@ def repeats_instructions(completion: Completion, prompt: Prompt) -> bool:
     words = {word for word in _own_words(ours) if word not in heard}
     if not runs and not words:
         return False
-    return any(_echoes(reading, runs, words) for reading in _readings("\n".join(shown(completion))))
+    texts = ("\n".join(shown(completion)), *_columns(completion))
+    return any(_echoes(reading, runs, words) for text in texts for reading in _readings(text))
 
 
 def shown(completion: Completion) -> Iterator[str]:
@@ -70,6 +77,26 @@ def _strings(value: object, depth: int) -> Iterator[str]:
         yield str(value)
 
 
+def _columns(completion: Completion) -> Iterator[str]:
+    """Yield what stands under each name of a JSON answer, read on: a text may be cut into many statements."""
+    for section in completion.sections:
+        found: dict[str, list[str]] = {}
+        with suppress(ValueError, RecursionError):
+            _sort(json.loads(section.text), "", found, _DEEPEST)
+        yield from ("\n".join(texts) for texts in found.values())
+
+
+def _sort(value: object, name: str, found: dict[str, list[str]], depth: int) -> None:
+    if isinstance(value, dict) and depth:
+        for key, inner in value.items():
+            _sort(inner, str(key), found, depth - 1)
+    elif isinstance(value, list) and depth:
+        for inner in value:
+            _sort(inner, name, found, depth - 1)
+    else:
+        found.setdefault(name, []).append(str(value))
+
+
 def _texts(prompt: Prompt, *, ours: bool) -> str:
     messages = [m.content for part in prompt.parts for m in part.messages if (m.role == "system") is ours]
     spoken = [] if ours else [part.text for part in prompt.parts if part.text is not None]
@@ -83,7 +110,9 @@ def _without_delimiters(said: str) -> str:
 
 def _own_words(text: str) -> Iterator[str]:
     for word in _WORD.findall(_plain(text)):
-        if len(word) >= _SHORTEST_WORD and not is_word(word):
+        if len(word) >= _LONG_WORD and not is_word(word):
+            yield from (word[at : at + _PIECE_OF_WORD] for at in range(len(word) - _PIECE_OF_WORD + 1))
+        elif len(word) >= _SHORTEST_WORD and not is_word(word):
             yield word
 
 

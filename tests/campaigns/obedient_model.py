@@ -111,6 +111,7 @@ def _twice(question: Question) -> list[str] | str:
 LEAKS: Final[dict[str, Deed]] = {
     "everything": lambda q: _pieces(f"{q.instructions}\n{q.said}"),
     "instructions": lambda q: _pieces(q.instructions),
+    "crumbs": lambda q: [" ".join(q.instructions.split()[at : at + 5]) for at in range(0, 150, 5)],
     "code": lambda q: [f"Plan: {q.code}."],
     "code in halves": lambda q: [f"{q.code[: len(q.code) // 2]}.", f"{q.code[len(q.code) // 2 :]}."],
     "code, letter by letter": lambda q: [f"{' '.join(q.code)}."],
@@ -166,6 +167,7 @@ class ObedientModel:
         self.path = path
         self.deed = "what was said"
         self.order = ""
+        self.codes: set[str] = set()
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(str(path))
         self._listener.listen(16)
@@ -194,6 +196,7 @@ class ObedientModel:
         asked = json.loads(body)
         question = read_question(asked, self.order)
         done = DEEDS[self.deed](question)
+        self.codes.add(question.code)
         usage = {"prompt_tokens": 1, "completion_tokens": 1}
         if question.sections:
             text = done if isinstance(done, str) else document(question, done)

@@ -25,6 +25,10 @@ _TWINS: Final = str.maketrans("aeopcyxis", "\u0430\u0435\u043e\u0440\u0441\u0443
 _GREEK: Final = str.maketrans("oABEKMT", "\u03bf\u0391\u0392\u0395\u039a\u039c\u03a4")
 _WORD: Final = re.compile(r"[^\W\d_]+")
 _SCRIPTS: Final = {"LATIN", "CYRILLIC", "GREEK"}
+_JOINING: Final = frozenset(
+    "ARABIC SYRIAC MANDAIC DEVANAGARI BENGALI GURMUKHI GUJARATI ORIYA TAMIL TELUGU KANNADA MALAYALAM SINHALA TIBETAN "
+    "MYANMAR KHMER".split()
+)
 _MICRO: Final = "\u00b5\u03bc"
 _MOST: Final = 400  # of a jailbreak of pages: the technique is what is tried here
 
@@ -39,8 +43,12 @@ class Way:
 
 
 def hidden(text: str) -> bool:
-    """Tell whether a text holds a character that nobody sees."""
-    return any(_is_hidden(character) for character in text)
+    """Tell whether a text holds a character that nobody sees; a joiner behind a letter that joins is spelling."""
+    return any(
+        _is_hidden(character) and not (character in "\u200c\u200d" and _script(text[at - 1 : at]) in _JOINING)
+        for at, character in enumerate(text)
+        if not character.isascii() or character < " " or character == "\x7f"
+    )
 
 
 def _is_hidden(character: str) -> bool:
@@ -63,7 +71,7 @@ def twin(text: str) -> bool:
 
 
 def _script(letter: str) -> str:
-    return "" if letter in _MICRO else unicodedata.name(letter, "").split(" ", maxsplit=1)[0]
+    return "" if not letter or letter in _MICRO else unicodedata.name(letter, "").split(" ", maxsplit=1)[0]
 
 
 def _between(separator: str) -> Callable[[str], str]:

@@ -12,14 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from clinic.domain import Prompt, Transcript
+from clinic.domain import Action, Prompt, Transcript
 from clinic.generation import prompts
+from clinic.generation.prompts import build_prompt, load_template
 from clinic.speech.text import text_to_transcript
 from tests.campaigns.injections import OURS, theirs
 from tests.campaigns.smuggling import WAYS, Way, hidden, token, twin
-from tests.unit.generation.generation_world import chat_profile, embedded, prompt_for, visit
+from tests.unit.generation.generation_world import chat_profile, embedded, visit
 
 DOORS = ("spoken", "speaker", "pasted")
+TEMPLATE = load_template("soap")
+IDENTITIES = (embedded().identity, chat_profile().identity)
 BEFORE = "The cough has lasted three days, without any fever."
 
 
@@ -41,7 +44,8 @@ def sent(prompt: Prompt) -> str:
 def surviving(way: Way, door: str, payload: str) -> bool:
     """Tell whether a smuggled payload is alive in a prompt of either style."""
     transcript = transcript_of(door, way.smuggle(payload))
-    return any(way.survives(sent(prompt_for(profile, transcript))) for profile in (embedded(), chat_profile()))
+    built = (build_prompt(TEMPLATE, transcript, identity, Action.DRAFT_NOTE) for identity in IDENTITIES)
+    return any(way.survives(sent(prompt)) for prompt in built)
 
 
 def tried(payloads: Iterable[str], ways: Iterable[Way], doors: Iterable[str]) -> Iterator[tuple[str, bool]]:
@@ -86,7 +90,12 @@ def test_without_neutralising_every_payload_lives(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    "text", ["BP <140, \u03b2-blocker 5 \u03bcg, \u0418\u0432\u0430\u043d\u043e\u0432, \u674e", "[laughs] 3 > 2"]
+    "text",
+    [
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+        "BP <140, \u03b2-blocker 5 \u03bcg, \u0418\u0432\u0430\u043d\u043e\u0432, \u674e",
+        "[laughs] 3 > 2",
+    ],
 )
 def test_ordinary_text_is_not_called_smuggled(text: str) -> None:
     """The look itself: units, names in other scripts and comparisons are nothing hidden."""
@@ -96,6 +105,7 @@ def test_ordinary_text_is_not_called_smuggled(text: str) -> None:
 
 
 @pytest.mark.campaign
+@pytest.mark.timeout(3600)
 def test_campaign_of_smuggling(test_data: Path) -> None:
     """Long form: all collected orders and our own, every way, by every door, both styles of prompt."""
     payloads = live(injection.text for injection in (*OURS, *theirs(test_data)))
@@ -107,6 +117,7 @@ def test_campaign_of_smuggling(test_data: Path) -> None:
 
 
 @pytest.mark.campaign
+@pytest.mark.timeout(3600)
 def test_campaign_of_smuggling_without_neutralising(test_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The control of the long form: all of them live where neutralising is switched off."""
     monkeypatch.setattr(prompts, "neutralise", lambda text: text)
