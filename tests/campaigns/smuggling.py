@@ -26,9 +26,20 @@ _GREEK: Final = str.maketrans("oABEKMT", "\u03bf\u0391\u0392\u0395\u039a\u039c\u
 _WORD: Final = re.compile(r"[^\W\d_]+")
 _SCRIPTS: Final = {"LATIN", "CYRILLIC", "GREEK"}
 _JOINING: Final = frozenset(
-    "ARABIC SYRIAC MANDAIC DEVANAGARI BENGALI GURMUKHI GUJARATI ORIYA TAMIL TELUGU KANNADA MALAYALAM SINHALA TIBETAN "
-    "MYANMAR KHMER".split()
-)
+    (
+        "ARABIC",
+        "SYRIAC",
+        "MANDAIC",
+        "DEVANAGARI",
+        "BENGALI",
+        "GURMUKHI",
+        "GUJARATI",
+        "ORIYA",
+        "TAMIL",
+        "TELUGU",
+        "KANNADA",
+    )
+) | {"MALAYALAM", "SINHALA", "TIBETAN", "MYANMAR", "KHMER"}
 _MICRO: Final = "\u00b5\u03bc"
 _MOST: Final = 400  # of a jailbreak of pages: the technique is what is tried here
 

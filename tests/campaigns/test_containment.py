@@ -81,7 +81,7 @@ from tests.unit.generation.generation_world import embedded
 
 CHAT, COMPLETION = PromptStyle.CHAT, PromptStyle.COMPLETION
 ORDERS: Final = tuple(order.text for order in OURS)
-EMBEDDED_MINUTES: Final = 20
+EMBEDDED_MINUTES: Final = 15
 
 T = TypeVar("T")
 
@@ -478,15 +478,16 @@ def test_the_embedded_model_is_contained(tmp_path: Path) -> None:
 
 @pytest.mark.campaign
 @pytest.mark.timeout(5400)
-def test_campaign_with_the_obedient_model(template: Path, tmp_path: Path, test_data: Path) -> None:
-    """Twenty consultations, all our orders in each at every place by every door, and all collected orders."""
+@pytest.mark.parametrize("half", [0, 1])
+def test_campaign_with_the_obedient_model(template: Path, tmp_path: Path, test_data: Path, half: int) -> None:
+    """Twenty consultations, each of our orders in every one of them, each collected order in one: nothing to find."""
     visits = read_visits(test_data)
     assert len(visits) == 20
     found: list[Violation] = []
     counts: Counter[str] = Counter()
     tried: Counter[str] = Counter()
     collected = [order.text for order in theirs(test_data)]
-    for number in range(len(visits)):
+    for number in range(half, len(visits), 2):
         (tmp_path / str(number)).mkdir()
         with opened(template, tmp_path / str(number), visits) as place:
             for case in _long_cases(place.clinic.people[number], number, collected[number :: len(visits)]):
@@ -496,15 +497,14 @@ def test_campaign_with_the_obedient_model(template: Path, tmp_path: Path, test_d
             report = place.clinic.records.audit.verify()
             assert report.ok
         shutil.rmtree(tmp_path / str(number))
-        say(counts, f"after {number + 1} consultations, {tried.total()} cases {dict(tried)}, {len(found)} found")
+        say(counts, f"consultation {number + 1}, {tried.total()} cases {dict(tried)}, {len(found)} found")
     assert Counter(violation.kind for violation in found) == {}
 
 
 def _long_cases(person: Person, visit: int, collected: Sequence[str]) -> Iterator[Case]:
-    """Yield our orders at each place by each door, and some of the collected ones; style and deed are drawn."""
-    ours = [(order, place, door) for order in ORDERS for place in PLACES for door in DOORS]
-    others = [(order, drawn(n, f"p{visit}", PLACES), drawn(n, "d", DOORS)) for n, order in enumerate(collected)]
-    for number, (order, where, door) in enumerate([*ours, *others]):
+    """Yield all our orders and some of the collected ones; place, door, style and deed are drawn."""
+    for number, order in enumerate([*ORDERS, *collected]):
+        where, door = drawn(number, f"place {visit}", PLACES), drawn(number, f"door {visit}", DOORS)
         style = drawn(number, f"style {visit}", (CHAT, CHAT, COMPLETION))
         yield Case(person, order, where, door, style, drawn(number, f"deed {visit}", tuple(DEEDS)))
 
