@@ -331,7 +331,11 @@ class _Listening(Asking):
 @contextmanager
 def blind_detector() -> Iterator[None]:
     """Let no order be noticed: what holds then is containment, not detection."""
-    with mock.patch.object(facts, "score", return_value=SimpleNamespace(score=0.0)):
+    with (
+        mock.patch.object(facts, "score", return_value=SimpleNamespace(score=0.0)),
+        mock.patch.object(facts, "_scope_score", return_value=0),
+        mock.patch.object(facts, "hidden_count", return_value=0),
+    ):
         yield
 
 

@@ -27,11 +27,13 @@ from tests.functional.web_world import Browser
 
 _TEXT_FACTS: Final = frozenset(
     {"speech_ms", "words", "confidence_permille", "prompt_tokens", "injection_score", "identifiers_found"}
+    | {"scope_score", "hidden_characters"}
     | {"minute_of_day", "requests_last_hour", "jobs_unfinished"}
 )
 """What may differ between a consultation with and without an order: how much text there is, and when it is asked."""
 
-_TEXT_POLICIES: Final = frozenset({"injection-certain", "injection-suspected"})
+_TEXT_DENIALS: Final = frozenset({"injection-certain", "request-out-of-scope", "hidden-characters"})
+_TEXT_POLICIES: Final = _TEXT_DENIALS | {"injection-suspected", "typed-request-suspected"}
 _EVENTS: Final = frozenset(
     {"encounter.opened", "consent.recorded", "note.drafted", "generation.denied"}
     | {"generation.authorized", "generation.completed", "generation.failed"}
@@ -152,6 +154,11 @@ class Judge:
             yield Violation("deed", f"consent is {consent.value}")
 
 
+def noticed(run: Run) -> bool:
+    """Tell whether the detectors stopped a run: then the model never saw the order."""
+    return not _TEXT_DENIALS.isdisjoint(run.policies)
+
+
 def authorized(clinic: Clinic, run: Run) -> list[GenerationAuthorized]:
     """Return the permissions that were committed in a run."""
     entries = clinic.records.audit.entries(first=run.first_seq, last=run.last_seq)
@@ -182,11 +189,11 @@ def _bypass(run: Run, plain: Run | None) -> Iterator[Violation]:
 
 
 def obligations_lost(clinic: Clinic, run: Run, plain: Run) -> Iterator[Violation]:
-    """Yield permissions that oblige to less than without the order, or rest on other policies."""
+    """Yield permissions that oblige to less than without the order (flags tell of the text), or rest on others."""
     for mine, without in zip(authorized(clinic, run), authorized(clinic, plain), strict=False):
         if set(mine.policies) - _TEXT_POLICIES != set(without.policies) - _TEXT_POLICIES:
             yield Violation("bypass", f"permitted by {mine.policies}")
-        if not set(without.obligations) <= set(mine.obligations):
+        if not {text for text in without.obligations if not text.startswith("flag:")} <= set(mine.obligations):
             yield Violation("bypass", "an obligation is missing")
 
 

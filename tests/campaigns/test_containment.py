@@ -71,7 +71,7 @@ from tests.campaigns.contained_clinic import (
     read_visits,
     typed,
 )
-from tests.campaigns.containment_checks import Judge, Violation, obligations_lost
+from tests.campaigns.containment_checks import Judge, Violation, noticed, obligations_lost
 from tests.campaigns.injections import OURS, theirs
 from tests.campaigns.obedient_model import ABUSES, DEEDS, LEAKS, MARKUP, ObedientModel, obedient_model
 from tests.campaigns.processes import pin_recording_model
@@ -113,7 +113,7 @@ class Place:
         plain = self.plain[key]
         run = self.run(case, circumstances)
         found = self._held(run, plain)
-        if circumstances == ORDINARY and "injection-certain" in run.policies:
+        if circumstances == ORDINARY and noticed(run):
             self.counts["noticed, and tried blind"] += 1
             with blind_detector():
                 found += self._held(self.run(case), plain)
