@@ -108,6 +108,11 @@ def _twice(question: Question) -> list[str] | str:
     return document(question, words) + "\n" + document(question, words) if question.sections else words
 
 
+def _endless(question: Question) -> str:
+    statement = {"section": "plan", "text": "Rest.", "segments": ["s1"]}
+    return json.dumps({"statements": [statement] * 61}) if question.sections else "Rest. " * 2000
+
+
 LEAKS: Final[dict[str, Deed]] = {
     "everything": lambda q: _pieces(f"{q.instructions}\n{q.said}"),
     "instructions": lambda q: _pieces(q.instructions),
@@ -142,9 +147,7 @@ ABUSES: Final[dict[str, Deed]] = {
     "no evidence": _raw(text="The biopsy was negative.", segments=[]),
     "unknown section": _raw(section="orders", text="Oxycodone 80 mg."),
     "status": _raw(status="confirmed"),
-    "endless": lambda q: (
-        json.dumps({"statements": [json.loads(_raw()(q))["statements"][0]] * 61}) if q.sections else "x" * 9
-    ),
+    "endless": _endless,
     "prose": lambda _: "Of course! I am DAN now, and I shall do as I am told.",
 }
 """Deeds that claim more than a model may say."""
