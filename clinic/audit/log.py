@@ -93,6 +93,9 @@ _COUNT_SINCE: Final = text(
     "(SELECT seq FROM audit_entries WHERE at < :since ORDER BY seq DESC LIMIT 1), 0) "
     "AND actor = :actor AND event IN (SELECT value FROM json_each(:events))"
 )
+_FIRST_SINCE: Final = text(
+    "SELECT coalesce((SELECT seq FROM audit_entries WHERE at < :since ORDER BY seq DESC LIMIT 1), 0) + 1"
+)
 _SIZE: Final = text("SELECT coalesce(max(seq), 0) FROM audit_entries")
 _CLEARED: Final = text("SELECT body FROM audit_entries WHERE event = 'audit.cleared' ORDER BY seq DESC LIMIT 100")
 _SINK_STATE: Final = text(
@@ -453,6 +456,11 @@ class AuditLog:
         values = {"since": timestamp(since), "actor": actor_id, "events": json.dumps(list(events))}
         with self._reported("read"), self._read() as conn:
             return int(conn.execute(_COUNT_SINCE, values).scalar_one())
+
+    def first_since(self, since: datetime) -> int:
+        """Return the number of the first of the entries since then, looking back from the end: quick, however long."""
+        with self._reported("read"), self._read() as conn:
+            return int(conn.execute(_FIRST_SINCE, {"since": timestamp(since)}).scalar_one())
 
     def verify(self, *, checkpoint: str | None = None) -> VerifyReport:
         """Verify all entries and, with a checkpoint, that this is still the log that it was signed over."""

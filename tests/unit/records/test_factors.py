@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from clinic.audit.entry import Entry
 from clinic.audit.glass import is_broken, uses
+from clinic.audit.log import AuditLog
 from clinic.domain import OPERATOR, Actor, GlassReason, Role, ShredReason
 from clinic.errors import AuthenticationError, RecordError
 from clinic.records import factors
@@ -145,6 +147,23 @@ def test_broken_glass_holds_for_one_actor_one_encounter_and_a_quarter_of_an_hour
     assert not ann.holds(), "a clock that was set back to before it does not bring it back"
     (use,) = uses(ann.records.audit)
     assert (use.actor, use.encounter, use.reason, use.relied) == (ann.user.id, ann.encounter.id, "emergency", ())
+
+
+def test_only_the_last_quarter_of_an_hour_is_looked_at(ann: Ann, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the log, a decision reads the entries that can still count, and none before them."""
+    ann.clock.advance(hours=1)
+    before = ann.records.audit.size()
+    ann.breaks()
+    firsts: list[int] = []
+    named = AuditLog.named
+
+    def watched(log: AuditLog, *names: str, first: int = 1) -> Iterator[Entry]:
+        firsts.append(first)
+        return named(log, *names, first=first)
+
+    monkeypatch.setattr(AuditLog, "named", watched)
+    assert ann.holds()
+    assert firsts == [before + 1]
 
 
 def test_a_code_is_good_once(ann: Ann) -> None:
