@@ -84,13 +84,15 @@ class BackupConfig(_Section):
 
 
 class AuditConfig(_Section):
-    """The audit log's guard: the disk reserve, what clock and lock are forgiven, and a second copy of the log."""
+    """The audit log: disk reserve, what clock and lock are forgiven, a second copy, and when checkpoints are kept."""
 
     reserve_mb: Annotated[int, Field(ge=0, le=65536)] = 64
     clock_limit_s: Annotated[int, Field(ge=0, le=86400)] = 300
     lock_limit_s: Annotated[int, Field(ge=0, le=3600)] = 15
     second_sink: Path | None = None
     second_sink_mode: Literal["required", "optional"] = "optional"
+    checkpoint_entries: Annotated[int, Field(ge=1, le=1_000_000)] = 500
+    checkpoint_minutes: Annotated[int, Field(ge=1, le=24 * 60)] = 15
 
 
 class Config(_Section):

@@ -59,6 +59,7 @@ def examine(config: Config, keyring: Keyring | None) -> tuple[Finding, ...]:
         ("database", lambda: _database(config)),
         ("key use", lambda: _key_use(config)),
         ("audit log", lambda: _audit(config, keyring)),
+        ("kept checkpoints", lambda: _kept(config, keyring)),
         ("audit latch", lambda: _latch(config)),
         ("disk reserve", lambda: _reserve(config)),
         ("second copy of the log", lambda: _second_copy(config, keyring)),
@@ -189,6 +190,20 @@ def _audit(config: Config, keyring: Keyring | None) -> Finding:
     if not report.ok:
         return Finding("audit log", ok=False, detail=report.message, hint="keep everything as it is; call the auditor")
     return Finding("audit log", ok=True, detail=f"{report.entries} entries, verified")
+
+
+def _kept(config: Config, keyring: Keyring | None) -> Finding:
+    name = "kept checkpoints"
+    if keyring is None:
+        return Finding(name, ok=False, detail="not looked at: sealed", hint="give the passphrase")
+    audit = open_records(config, keyring).audit
+    kept = audit.kept_checkpoints()
+    behind = audit.size() - (kept[-1].size if kept else 0)
+    detail = f"{len(kept)} kept; {behind} entries came after the last"
+    if behind > 2 * config.audit.checkpoint_entries:
+        hint = "one is kept as the log is written to and by the worker: see the logs why not"
+        return Finding(name, ok=False, detail=detail, hint=hint)
+    return Finding(name, ok=True, detail=detail)
 
 
 def _latch(config: Config) -> Finding:

@@ -19,6 +19,7 @@ from pathlib import Path
 from clinic.audit.database_file import forget_cached
 from clinic.audit.events import AuditEvent, AuditOpened, CredentialRenewed, KeySealed, KeyUnlocked, SharesRenewed
 from clinic.audit.guard import Guard, Limits
+from clinic.audit.kept import Rhythm
 from clinic.audit.latch import Latch
 from clinic.audit.sink import SecondSink
 from clinic.audit.witness import require_current, verify_witnessed
@@ -165,6 +166,7 @@ def settle_log(config: Config, keyring: Keyring) -> Latch | None:
                 records.audit.clear(actor=OPERATOR, verify=lambda: verify_witnessed(config.home, records.audit))
             records.guard.require_open()
             records.audit.settle_sink()
+            records.audit.keep_checkpoint()
         return records.guard.current()
 
 
@@ -182,6 +184,16 @@ def record_unlock(config: Config, keyring: Keyring, *, source: KeySource | None 
 def record_sealing(config: Config, keyring: Keyring) -> None:
     """Note in the audit log that the running clinic gives its key up."""
     _record(config, keyring, KeySealed())
+
+
+def keep_checkpoint(config: Config, keyring: Keyring) -> int | None:
+    """Keep a checkpoint over the whole audit log, as at the end of everything; return its size, or None if it was kept.
+
+    Raises:
+        AuditError: the log is damaged, or cannot be written.
+    """
+    with closing(_opened(config, keyring)) as records:
+        return records.audit.keep_checkpoint()
 
 
 def key_usage(config: Config) -> Usage:
@@ -268,7 +280,8 @@ def _opened(config: Config, keyring: Keyring) -> Records:
     except BaseException:
         engine.dispose()
         raise
-    return Records(engine, keyring=keyring, guard=guard_of(config), sink=sink_of(config))
+    rhythm = Rhythm(entries=config.audit.checkpoint_entries, minutes=config.audit.checkpoint_minutes)
+    return Records(engine, keyring=keyring, guard=guard_of(config), sink=sink_of(config), rhythm=rhythm)
 
 
 def _record(config: Config, keyring: Keyring, event: AuditEvent, *, current: bool = False) -> None:

@@ -40,7 +40,7 @@ from clinic.crypto.keys import Keyring
 from clinic.errors import ClinicError, ConfigError, SealedError
 from clinic.generation.launcher import ModelServer
 from clinic.handover import start, start_with_key
-from clinic.home import guard_of, record_sealing, record_unlock, settle_log
+from clinic.home import guard_of, keep_checkpoint, record_sealing, record_unlock, settle_log
 
 _STOP_S: Final = 10.0
 _POLL_S: Final = 0.5
@@ -291,6 +291,16 @@ class Supervisor:
         self._stop_children()
         if self._model_server is not None:
             self._model_server.stop()
+        self._keep_last_checkpoint()
+
+    def _keep_last_checkpoint(self) -> None:
+        """Sign what the children wrote last."""
+        if self._keyring is None:
+            return  # sealed: the entry of the sealing is covered at the next start
+        try:
+            keep_checkpoint(self._config, self._keyring)
+        except ClinicError as error:
+            self._say(f"stopped without a last checkpoint of the audit log ({error.code}): {error}; {error.hint}")
 
     def _release(self) -> None:
         if self._held is not None:

@@ -7,6 +7,7 @@ Rules kept here:
 * Any failure to write or to read back is an `AuditError`: whoever wanted to record something must then not do it.
 * Appending is O(1).  The Merkle tree is not stored: `head` and `checkpoint` hash what was added since they were last
   asked (the compact tree is kept in memory), so there is no second truth in the database that could be forged.
+* Signed checkpoints are kept beside the entries as these grow (`kept.py`): what was signed once must stay true.
 * What this process has seen once must stay: a log that is shorter or other than before is reported, never signed, and
   nothing is appended to it.
 * With a `Guard`, a failure latches: nothing is appended or confirmed until `clear` has verified the whole log.
@@ -24,7 +25,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from time import monotonic
 from typing import Final
@@ -32,6 +33,7 @@ from typing import Final
 from sqlalchemy import Connection, RootTransaction, bindparam, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from clinic.audit.chain import damaged, extend
 from clinic.audit.checkpoint import Checkpoint, NoteSigner
 from clinic.audit.database_file import DatabaseFile
 from clinic.audit.entry import GENESIS, Entry, RawEntry, entry_hash, timestamp
@@ -46,6 +48,7 @@ from clinic.audit.events import (
     is_id,
 )
 from clinic.audit.guard import Guard
+from clinic.audit.kept import Kept, Rhythm, add, all_kept, newest, sign_on
 from clinic.audit.latch import WORDS, Latch, Reason
 from clinic.audit.proof import Proof
 from clinic.audit.search import Found, Search, find
@@ -124,7 +127,8 @@ class AuditLog:
 
     `begin` yields a connection inside BEGIN IMMEDIATE and commits on exit; `read` (default: `begin`) one for reading.
     With `path`, nothing counts as recorded unless the database file is still the one that lay there at the start.
-    With `guard`, a failure latches the data folder.  With `sink`, entries are copied there after each commit.
+    With `guard`, a failure latches the data folder.  With `sink`, entries are copied there after each commit.  With
+    `rhythm`, checkpoints are kept as the log grows.
     Inside a write transaction call nothing here but `append` with its connection: all else would wait for its end; and
     call `committed` after it.
     """
@@ -140,6 +144,7 @@ class AuditLog:
         path: Path | None = None,
         guard: Guard | None = None,
         sink: SecondSink | None = None,
+        rhythm: Rhythm | None = None,
     ) -> None:
         self._begin = begin
         self._read = read or begin
@@ -150,6 +155,9 @@ class AuditLog:
         self.guard = guard
         self.sink = sink
         self._sink_lost_at: float | None = None
+        self._rhythm = rhythm or Rhythm(entries=0, minutes=0)
+        self._keeping = threading.Lock()
+        self._kept_size: int | None = None
         if guard is not None:
             guard.attach(self._was_cleared)
         self._lock = threading.Lock()
@@ -229,7 +237,7 @@ class AuditLog:
         last = RawEntry(*row) if row is not None else None
         if last is not None and entry_hash(last) != last.hash:
             self._latch(Reason.DAMAGED)
-            raise _damaged(f"the last audit entry (`{last.seq}`) was changed after it was written")
+            raise damaged(f"the last audit entry (`{last.seq}`) was changed after it was written")
         self._require_no_gap(connection, last)
         return last
 
@@ -247,7 +255,7 @@ class AuditLog:
             gone = (seq, found) != (size, known_hash) and size > 0
         if gone:
             self._latch(Reason.SEQUENCE_GAP)
-            raise _damaged(f"the audit log no longer holds entry `{size}` as it was seen before")
+            raise damaged(f"the audit log no longer holds entry `{size}` as it was seen before")
         self._committed = (seq, found)
         self._transaction = weakref.ref(transaction) if isinstance(transaction, RootTransaction) else None
 
@@ -297,15 +305,20 @@ class AuditLog:
     # --- latch and second sink ------------------------------------------------------------------------
 
     def committed(self, seq: int) -> None:
-        """Bring the second sink up to entry `seq`, which was just committed.
+        """Bring the second sink up to entry `seq`, which was just committed, and keep a checkpoint if one is due.
 
         Raises:
-            AuditError: it is required and not up to date, or holds something else: nothing counts as recorded.
+            AuditError: it is required and not up to date, or holds something else: nothing counts as recorded.  Or a
+                checkpoint is due, and the log does not lead on from the one that was kept last.
         """
-        if self.sink is None or (self._sink_lost_at is not None and monotonic() < self._sink_lost_at):
-            return
+        if self.sink is not None and (self._sink_lost_at is None or monotonic() >= self._sink_lost_at):
+            self._copy(self.sink, seq)
+        if self._rhythm.entries and seq - (self._kept_size or 0) >= self._rhythm.entries:
+            self._keep_after(seq)
+
+    def _copy(self, sink: SecondSink, seq: int) -> None:
         try:
-            last = self.sink.catch_up(self._rows, up_to=seq)
+            last = sink.catch_up(self._rows, up_to=seq)
         except SinkError as error:
             self._lose_sink(error)
         else:
@@ -388,6 +401,66 @@ class AuditLog:
     def _rows(self, first: int) -> Iterator[RawEntry]:
         return self.raw_entries(first=first)
 
+    # --- kept checkpoints -----------------------------------------------------------------------------
+
+    def keep_checkpoint(self) -> int | None:
+        """Sign the log as it stands and keep that; return over how many entries, or None if that is kept already.
+
+        Raises:
+            AuditError: `audit_damaged`: the log does not lead on from the checkpoint that was kept last; with a guard,
+                that latches.  Or it cannot be read or written.
+        """
+        last = self._newest_kept()
+        size = last.size if last is not None else 0
+        if self.size() <= size:
+            return None
+        try:
+            kept = sign_on(last, self.raw_entries(first=max(size, 1)), self._signer)
+        except AuditError as error:
+            if error.code != "audit_unavailable":
+                self._latch(Reason.DAMAGED)
+            raise
+        with self._reported("written", Reason.WRITE_FAILED), self._begin() as connection:
+            added = add(connection, kept)
+        self._kept_size = kept.size
+        return kept.size if added else None
+
+    def keep_due_checkpoint(self) -> int | None:
+        """Do so if an entry without a kept checkpoint is too old, or there are too many of them."""
+        last = self._newest_kept()
+        covered = self._kept_size = last.size if last is not None else 0
+        if self._rhythm.entries and self.size() - covered >= self._rhythm.entries:
+            return self.keep_checkpoint()
+        oldest = next(self.entries(first=covered + 1, last=covered + 1), None)
+        if oldest is None or not self._rhythm.minutes:
+            return None
+        age = self._clock() - datetime.fromisoformat(oldest.at)
+        return self.keep_checkpoint() if age >= timedelta(minutes=self._rhythm.minutes) else None
+
+    def kept_checkpoints(self) -> tuple[Kept, ...]:
+        """Return the checkpoints that are kept, the shortest log first; what is read is not verified."""
+        with self._reported("read"), self._read() as connection:
+            return all_kept(connection)
+
+    def _newest_kept(self) -> Kept | None:
+        with self._reported("read"), self._read() as connection:
+            return newest(connection)
+
+    def _keep_after(self, seq: int) -> None:
+        """Keep a checkpoint after entry `seq`, unless another thread or process does; held up, the next one does."""
+        if not self._keeping.acquire(blocking=False):
+            return
+        try:
+            last = self._newest_kept()
+            self._kept_size = last.size if last is not None else 0
+            if seq - self._kept_size >= self._rhythm.entries:
+                self.keep_checkpoint()
+        except AuditError as error:
+            if error.code != "audit_unavailable":
+                raise
+        finally:
+            self._keeping.release()
+
     # --- reading ------------------------------------------------------------------------------------
 
     def entries(self, *, first: int = 1, last: int | None = None) -> Iterator[Entry]:
@@ -396,7 +469,7 @@ class AuditLog:
             try:
                 yield Entry.from_raw(raw)
             except (UnicodeDecodeError, AttributeError):
-                raise _damaged(f"audit entry `{raw.seq}` cannot be read") from None
+                raise damaged(f"audit entry `{raw.seq}` cannot be read") from None
 
     def raw_entries(self, *, first: int | None = None, last: int | None = None) -> Iterator[RawEntry]:
         """Yield rows exactly as stored, for verification and export; without bounds, whatever is in the table."""
@@ -435,7 +508,7 @@ class AuditLog:
             with self._reported("read"), self._read() as conn:
                 return find(conn, _COLUMNS, search, before=before, after=after, limit=limit)
         except (UnicodeDecodeError, AttributeError):
-            raise _damaged("an audit entry that is looked for cannot be read") from None
+            raise damaged("an audit entry that is looked for cannot be read") from None
 
     def size(self) -> int:
         """Return the number of the last entry: quick, however long the log."""
@@ -463,9 +536,10 @@ class AuditLog:
             return int(conn.execute(_FIRST_SINCE, {"since": timestamp(since)}).scalar_one())
 
     def verify(self, *, checkpoint: str | None = None) -> VerifyReport:
-        """Verify all entries and, with a checkpoint, that this is still the log that it was signed over."""
+        """Verify all entries against every kept checkpoint and, if given, one from elsewhere."""
         checkpoints = (checkpoint,) if checkpoint is not None else ()
-        return verify_log(self.raw_entries(), vkey=self.vkey, checkpoints=checkpoints)
+        kept = self.kept_checkpoints()
+        return verify_log(self.raw_entries(), vkey=self.vkey, checkpoints=checkpoints, kept=kept)
 
     # --- signing ------------------------------------------------------------------------------------
 
@@ -479,7 +553,7 @@ class AuditLog:
         tree, _ = self._refresh()
         if tree.size == size:
             return tree
-        return _extend(CompactTree(), GENESIS, self.raw_entries(last=size), size)[0]
+        return extend(CompactTree(), GENESIS, self.raw_entries(last=size), size)[0]
 
     def checkpoint(self, *, size: int | None = None) -> str:
         """Return a signed note over the log as it is, or was at an earlier size: hand it out, print it, keep it."""
@@ -502,8 +576,8 @@ class AuditLog:
             if seen.size:
                 known = next(rows, None)
                 if known is None or known.seq != seen.size or known.hash != seen_hash:
-                    raise _damaged(f"the audit log no longer holds entry `{seen.size}` as it was seen before")
-            self._seen, self._seen_hash = _extend(seen.copy(), seen_hash, rows, None)
+                    raise damaged(f"the audit log no longer holds entry `{seen.size}` as it was seen before")
+            self._seen, self._seen_hash = extend(seen.copy(), seen_hash, rows, None)
             return self._seen.copy(), self._seen_hash
 
 
@@ -535,27 +609,8 @@ def _insert(connection: Connection, entry: Entry) -> None:
     connection.exec_driver_sql(_INSERT, tuple(getattr(entry, name) for name in _NAMES))
 
 
-def _extend(
-    tree: CompactTree, last_hash: bytes, rows: Iterator[RawEntry], size: int | None
-) -> tuple[CompactTree, bytes]:
-    for row in rows:
-        if row.seq != tree.size + 1 or row.prev_hash != last_hash or entry_hash(row) != row.hash:
-            raise _damaged(f"the audit log is not whole at entry `{tree.size + 1}`")
-        tree.append(row.hash)
-        last_hash = row.hash
-    if size is not None and tree.size != size:
-        raise AuditError(f"the audit log has no {size} entries", code="entry_unknown", hint=f"it has {tree.size}")
-    return tree, last_hash
-
-
 def _signer(seed: bytes) -> NoteSigner:
     """Name the log after its key: unique without asking anybody, and it says nothing about the clinic."""
     prefix = "clinic.local/audit"
     fingerprint = hashlib.sha256(NoteSigner(name=prefix, seed=seed).key.public).hexdigest()
     return NoteSigner(name=f"{prefix}/{fingerprint[:16]}", seed=seed)
-
-
-def _damaged(message: str) -> AuditError:
-    return AuditError(
-        message, code="audit_damaged", hint="stop and run `clinic audit verify` with your last checkpoint"
-    )

@@ -5,6 +5,7 @@ Rules kept here:
 * Pure and streaming: rows come in order from anywhere (database, export), memory stays constant.
 * Shares the written format with `log.py`, not its code: the hash of an entry is computed here a second time.
 * A chain alone cannot show a missing tail or a history rewritten from some point on; an earlier checkpoint does.
+* Every kept checkpoint is derived again on the way: one walk shows that each tree is a beginning of the next.
 * Nothing at all is not a log: no entries means not verified.
 """
 
@@ -20,6 +21,7 @@ from typing import Final
 from clinic.audit.checkpoint import Checkpoint, open_checkpoint
 from clinic.audit.entry import GENESIS, MAX_SEALED, MIN_SEALED, RawEntry
 from clinic.audit.events import from_canonical, is_canonical
+from clinic.audit.kept import Kept
 from clinic.audit.tree import EMPTY_ROOT, HASH_BYTES, CompactTree
 from clinic.domain import Role
 from clinic.errors import AuditError
@@ -62,6 +64,7 @@ class VerifyReport:
     Attributes:
         entries: how many entries were verified before the first problem.
         first_bad: `seq` of the first entry that is wrong, changed or missing; None where no single one can be named.
+        bad_checkpoint: size of the first checkpoint that does not hold, or that the log does not fit.
         head_hash, root: hash of the last verified entry, and Merkle root of the log up to it.
         clock_regressions: how often the clock stood earlier than at the entry before (suspicious, but no damage).
     """
@@ -74,6 +77,8 @@ class VerifyReport:
     head_hash: bytes
     root: bytes
     clock_regressions: int
+    kept_checkpoints: int = 0
+    bad_checkpoint: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,22 +101,36 @@ class _Finding:
     problem: Problem
     first_bad: int | None
     message: str
+    bad_checkpoint: int | None = None
 
 
 def verify_log(
-    rows: Iterable[RawEntry], *, vkey: str | None = None, checkpoints: Sequence[str] = (), start: Start | None = None
+    rows: Iterable[RawEntry],
+    *,
+    vkey: str | None = None,
+    checkpoints: Sequence[str] = (),
+    kept: Sequence[Kept] = (),
+    start: Start | None = None,
 ) -> VerifyReport:
     """Verify rows in order of `seq`, against checkpoints that the owner of `vkey` signed earlier.
+
+    `kept` are those that the log keeps of itself.
 
     Example:
         >>> verify_log([]).problem
         <Problem.EMPTY: 'empty'>
     """
-    walk = _Walk(start or Start())
+    walk = _Walk(start or Start(), kept=len(kept))
     try:
         marks = [open_checkpoint(note, vkey=vkey or "") for note in checkpoints]
     except AuditError as error:
         return walk.report(_Finding(Problem(error.code), None, str(error)))
+    for each in kept:
+        try:
+            marks.append(each.open(vkey=vkey or ""))
+        except AuditError as error:
+            text = f"the kept checkpoint over {each.size} entries does not hold: {error}"
+            return walk.report(_Finding(Problem(error.code), None, text, each.size))
     finding = walk.start_at(marks)
     if finding is not None:
         return walk.report(finding)
@@ -125,7 +144,8 @@ def verify_log(
 class _Walk:
     """The state between two rows: what has been verified so far."""
 
-    def __init__(self, start: Start) -> None:
+    def __init__(self, start: Start, *, kept: int = 0) -> None:
+        self._kept = kept
         self._first = start.seq
         self._next = start.seq
         self._prev = start.prev_hash
@@ -140,7 +160,7 @@ class _Walk:
             # Size 0 says nothing about any entry, so every range covers it.
             if 0 < mark.size < self._first - 1:
                 text = f"the checkpoint ends at entry `{mark.size}`, the range at hand starts at entry `{self._first}`"
-                return _Finding(Problem.CHECKPOINT_NOT_COVERED, None, text)
+                return _Finding(Problem.CHECKPOINT_NOT_COVERED, None, text, mark.size)
             if mark.size == 0 and mark.root != EMPTY_ROOT:
                 return _forked(mark)
         return self._compare_marks()
@@ -159,11 +179,11 @@ class _Walk:
         return self._compare_marks()
 
     def finish(self) -> _Finding | None:
-        longest = max(self._marks, default=0)
         size = self._tree.size
-        if longest > size:
-            text = f"the log ends after entry `{size}`, but the checkpoint was signed over {longest} entries"
-            return _Finding(Problem.TRUNCATED, size + 1, text)
+        beyond = [mark for mark in self._marks if mark > size]
+        if beyond:
+            text = f"the log ends after entry `{size}`, but the checkpoint was signed over {max(beyond)} entries"
+            return _Finding(Problem.TRUNCATED, size + 1, text, min(beyond))
         if self._next == self._first:
             return _Finding(Problem.EMPTY, None, "the log holds no entries")
         return None
@@ -180,6 +200,8 @@ class _Walk:
             head_hash=self._prev,
             root=self._tree.root(),
             clock_regressions=self._clock_regressions,
+            kept_checkpoints=self._kept,
+            bad_checkpoint=finding.bad_checkpoint if finding else None,
         )
 
     def _place(self, row: RawEntry) -> _Finding | None:
@@ -235,7 +257,7 @@ def _misplaced(row: RawEntry, seq: int) -> _Finding:
 
 def _forked(mark: Checkpoint) -> _Finding:
     text = f"the first {mark.size} entries are not those that the checkpoint was signed over: the log was rewritten"
-    return _Finding(Problem.FORKED, None, text)
+    return _Finding(Problem.FORKED, None, text, mark.size)
 
 
 def _is_well_typed(row: RawEntry) -> bool:

@@ -112,13 +112,13 @@ def require_current(home: Path, audit: AuditLog) -> None:
 
 
 def verify_witnessed(home: Path, audit: AuditLog, *, checkpoint: str | None = None) -> VerifyReport:
-    """Verify all entries against everything that witnesses saw and, if given, one checkpoint more."""
+    """Verify all entries against what witnesses saw, every kept checkpoint and, if given, one checkpoint more."""
     kept = witnessed(home, vkey=audit.vkey)
     accepted = {each.path for each in _misfits(audit, kept)} - {each.path for each in _against(audit, kept)}
     notes = [each.note for each in kept if each.path not in accepted]
     if checkpoint is not None:
         notes.append(checkpoint)
-    return verify_log(audit.raw_entries(), vkey=audit.vkey, checkpoints=notes)
+    return verify_log(audit.raw_entries(), vkey=audit.vkey, checkpoints=notes, kept=audit.kept_checkpoints())
 
 
 def _read(path: Path, vkey: str) -> Witnessed:

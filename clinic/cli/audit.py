@@ -43,7 +43,7 @@ audit.add_command(accounting)
 def verify(ctx: click.Context, *, checkpoint_file: Path | None, clear: bool, as_json: bool) -> None:
     """Re-derive every hash of the log.  Exit 1 if anything was changed, removed, reordered or cut off.
 
-    Every checkpoint that witnesses gave back is compared, too.
+    Every checkpoint that witnesses gave back, and every one that the log kept of itself, is compared, too.
 
     This verifies the log itself; `clinic doctor` compares the records with it.  After a failure (a full disk, a write
     that was refused) everything is refused until the log was verified: `--clear` records that, and work goes on.
@@ -83,6 +83,22 @@ def checkpoint(*, target: Path | None, since: int | None) -> None:
         raise InputError(f"`{target}` exists already", code="output_exists", hint="choose another name")
     target.write_text(note, encoding="utf-8")
     err.print(f"verify later with: clinic audit verify --checkpoint {target}", markup=False)
+
+
+@audit.command()
+@home_option
+@json_option
+def checkpoints(*, as_json: bool) -> None:
+    """List the checkpoints that the log keeps of itself, the shortest log first."""
+    _, _, records = open_here()
+    kept = [each.open(vkey=records.audit.vkey) for each in records.audit.kept_checkpoints()]
+    if as_json:
+        print_json([{"entries": each.size, "root": each.root.hex()} for each in kept])
+        return
+    for each in kept:
+        out.print(f"{each.size:>10} entries  root {each.root.hex()}", markup=False)
+    covered = kept[-1].size if kept else 0
+    err.print(f"{len(kept)} kept; {records.audit.size() - covered} entries came after the last", markup=False)
 
 
 @audit.group()
@@ -219,6 +235,8 @@ def report_document(report: VerifyReport) -> dict[str, Any]:
         "message": report.message,
         "head": report.head_hash.hex(),
         "root": report.root.hex(),
+        "kept_checkpoints": report.kept_checkpoints,
+        "bad_checkpoint": report.bad_checkpoint,
     }
 
 

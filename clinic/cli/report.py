@@ -36,9 +36,11 @@ def show(outcome: Outcome, *, as_json: bool) -> None:
 def print_verification(report: VerifyReport) -> None:
     """Print the one line that people look for."""
     if report.ok:
-        out.print(f"audit log: {report.entries} entries, verified", markup=False)
+        kept = f", also against {report.kept_checkpoints} kept checkpoints" if report.kept_checkpoints else ""
+        out.print(f"audit log: {report.entries} entries, verified{kept}", markup=False)
         return
     where = "" if report.first_bad is None else f", first bad entry {report.first_bad}"
+    where += "" if report.bad_checkpoint is None else f", first bad checkpoint over {report.bad_checkpoint} entries"
     out.print(f"audit log: NOT verified ({report.problem}{where}): {report.message}", markup=False, style="bold red")
 
 

@@ -5,6 +5,7 @@ Rules kept here:
 * Only the task's name and who asked for it go in; the result is `ok` or an error code.
 * A task waits or runs once at a time; asking again while it waits or runs adds nothing.
 * A shred that a crash or a reader cut off is finished here, too: first in the data folder, then in the backups.
+* The audit log's checkpoints are kept by the clock here, and once more when the worker stops.
 * What is due by itself is put into the same queue as what somebody asked for: there is one way by which it happens.
 """
 
@@ -68,6 +69,22 @@ def finish_shredding(records: Records, queue: JobQueue) -> None:
             queue.enqueue_upkeep(REKEY, actor=OPERATOR)
     except ClinicError as error:  # a reader in the way, a full disk: the next look does it
         _log.error("a shred could not be finished: %s", error.code)
+
+
+def keep_due_checkpoint(records: Records) -> None:
+    """Keep a checkpoint of the audit log if one is due by the clock; what cannot be done now is done the next time."""
+    try:
+        records.audit.keep_due_checkpoint()
+    except ClinicError as error:  # a damaged log has latched, and is shown
+        _log.error("a checkpoint of the audit log could not be kept: %s", error.code)
+
+
+def keep_last_checkpoint(records: Records) -> None:
+    """Keep a checkpoint over what was written until now; where that fails, the next start does it."""
+    try:
+        records.audit.keep_checkpoint()
+    except ClinicError as error:
+        _log.error("no last checkpoint of the audit log was kept: %s", error.code)
 
 
 def _attempt(upkeep: Upkeep, task: str, actor: Actor) -> str:

@@ -31,7 +31,14 @@ from clinic.domain import OPERATOR, Actor, EncounterId, EncounterState, Role, Us
 from clinic.errors import ClinicError, JobError, StorageError
 from clinic.jobs.queue import JobQueue
 from clinic.jobs.store import QUEUE, UPKEEP_QUEUE, job_store_errors, worker_config
-from clinic.jobs.upkeep import Upkeep, finish_shredding, look_after, register_upkeep
+from clinic.jobs.upkeep import (
+    Upkeep,
+    finish_shredding,
+    keep_due_checkpoint,
+    keep_last_checkpoint,
+    look_after,
+    register_upkeep,
+)
 from clinic.jobs.workflows import Flow, Running, register
 from clinic.records.encounters import Encounter
 from clinic.records.records import Records
@@ -71,9 +78,11 @@ def run_worker(
         while not stop.wait(sweep_s):
             sweep.again()
             finish_shredding(records, queue)
+            keep_due_checkpoint(records)
             if upkeep is not None:
                 look_after(upkeep, queue)
         DBOS.destroy(workflow_completion_timeout_sec=0)
+        keep_last_checkpoint(records)
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from sqlalchemy import Connection, Engine
 from clinic.audit.details import Detail
 from clinic.audit.events import AuditEvent
 from clinic.audit.guard import Guard
+from clinic.audit.kept import Rhythm
 from clinic.audit.log import AuditLog, Entry
 from clinic.audit.sink import SecondSink
 from clinic.crypto.keys import Keyring, Purpose
@@ -107,6 +108,7 @@ class Records:
         hasher: how passwords are hashed; tests pass a cheap one.
         guard: the latch of the data folder; by default one with the usual limits.
         sink: the second copy of the audit log, if there is one.
+        rhythm: when a checkpoint of the audit log is kept; without it, none is kept unasked.
     """
 
     def __init__(
@@ -118,6 +120,7 @@ class Records:
         hasher: PasswordHasher | None = None,
         guard: Guard | None = None,
         sink: SecondSink | None = None,
+        rhythm: Rhythm | None = None,
     ) -> None:
         self._engine = engine
         self.clock = clock
@@ -133,6 +136,7 @@ class Records:
             path=path,
             guard=self.guard,
             sink=sink,
+            rhythm=rhythm,
         )
         self.policy_seed = keyring.derive(Purpose.POLICY_SIGNING)
         self._parts = Parts(keyring=keyring, audit=self.audit, clock=clock, hasher=hasher or PasswordHasher())

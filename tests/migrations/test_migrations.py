@@ -23,6 +23,8 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import IntegrityError
 
 from clinic.audit import tables as audit_tables
+from clinic.audit.events import LoginFailed
+from clinic.audit.verify import Problem
 from clinic.crypto.keys import Keyring
 from clinic.domain import OPERATOR, EncounterKind
 from clinic.errors import ConfigError, StorageError
@@ -464,3 +466,68 @@ def test_0002_counts_what_was_sealed_and_keeps_every_patient(engine: Engine, pat
         assert tx.patients.data(patient_id).name == "Canary"
     with pytest.raises(IntegrityError), write_transaction(engine) as connection:
         connection.exec_driver_sql("DELETE FROM patients")
+
+
+def entry_rows(path: Path) -> list[tuple[object, ...]]:
+    """Return every entry as it was before there were sealed parts, byte for byte."""
+    return rows(path, "SELECT seq, at, actor, role, event, body, prev_hash, hash FROM audit_entries ORDER BY seq")
+
+
+def test_0003_keeps_every_entry_byte_for_byte(engine: Engine, path: Path) -> None:
+    """Entries of version 1 come through the way up unchanged and verify beside those of version 2 that follow."""
+    keyring = Keyring.generate()
+    migrate.upgrade(engine, MIGRATIONS)
+    old = Records(engine, keyring=keyring)
+    with old.write() as tx:
+        for number in range(5):
+            tx.append(LoginFailed(user_id=f"id-{number}", reason="login_failed"), actor=OPERATOR)
+    migrate.downgrade(engine, MIGRATIONS, revision="0002")
+    before = entry_rows(path)
+    assert len(before) == 5
+    assert "sealed" not in schema(path)["table audit_entries"]
+    migrate.upgrade(engine, MIGRATIONS)
+    assert entry_rows(path) == before
+    assert rows(path, "SELECT count(*) FROM audit_entries WHERE sealed IS NOT NULL") == [(0,)]
+    records, _ = seed(engine, keyring)
+    versions = rows(path, "SELECT sealed IS NOT NULL, count(*) FROM audit_entries GROUP BY 1 ORDER BY 1")
+    assert versions == [(0, 5), (1, 3)]
+    report = records.audit.verify()
+    assert (report.ok, report.entries) == (True, 8)
+
+
+def test_0003_down_is_seen_by_whoever_verifies(engine: Engine, path: Path) -> None:
+    """The way down takes the sealed parts, the plain ones stay: the first entry that had one is named as changed."""
+    migrate.upgrade(engine, MIGRATIONS)
+    keyring = Keyring.generate()
+    with Records(engine, keyring=keyring).write() as tx:
+        tx.append(LoginFailed(user_id="id", reason="login_failed"), actor=OPERATOR)
+    records, _ = seed(engine, keyring)
+    assert records.audit.verify().ok
+    before = entry_rows(path)
+    first_sealed = rows(path, "SELECT min(seq) FROM audit_entries WHERE sealed IS NOT NULL")[0][0]
+    migrate.downgrade(engine, MIGRATIONS, revision="0002")
+    assert entry_rows(path) == before
+    migrate.upgrade(engine, MIGRATIONS)
+    report = Records(engine, keyring=keyring).audit.verify()
+    assert (report.ok, report.problem, report.first_bad) == (False, Problem.CHANGED, first_sealed)
+
+
+def test_0005_begins_without_checkpoints_and_changes_no_entry(engine: Engine, path: Path) -> None:
+    """Down, kept checkpoints are gone and nothing else; up again, new ones are kept over the whole log."""
+    keyring = Keyring.generate()
+    migrate.upgrade(engine, MIGRATIONS)
+    records, patient_id = seed(engine, keyring)
+    assert records.audit.keep_checkpoint() == 3
+    query = "SELECT * FROM audit_entries ORDER BY seq"
+    before, kept = rows(path, query), rows(path, "SELECT * FROM audit_checkpoints")
+    migrate.downgrade(engine, MIGRATIONS, revision="0004")
+    assert not [name for name in schema(path) if "audit_checkpoints" in name]
+    assert rows(path, query) == before
+    migrate.upgrade(engine, MIGRATIONS)
+    assert rows(path, "SELECT count(*) FROM audit_checkpoints") == [(0,)]
+    again = Records(engine, keyring=keyring)
+    assert again.audit.keep_checkpoint() == 3
+    assert rows(path, "SELECT * FROM audit_checkpoints") == kept
+    assert again.audit.verify().kept_checkpoints == 1
+    with again.read() as tx:
+        assert tx.patients.data(patient_id).name == "Canary"

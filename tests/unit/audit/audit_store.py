@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url
 
 from clinic.audit import tables
 from clinic.audit.events import AuditEvent, AuditOpened, EncounterOpened, LoginFailed, NoteSigned, PatientViewed
+from clinic.audit.kept import Rhythm
 from clinic.audit.log import AuditLog
 from clinic.domain import OPERATOR
 
@@ -63,10 +64,16 @@ class Store:
         with self.engine.begin() as connection:
             yield connection
 
-    def log(self, *, seed: bytes = SEED, pinned: bool = True) -> AuditLog:
+    def log(self, *, seed: bytes = SEED, pinned: bool = True, rhythm: Rhythm | None = None) -> AuditLog:
         """Return a log over the file, as a freshly started process would."""
-        path = self.path if pinned else None
-        return AuditLog(self.begin, pseudonym_key=PSEUDONYM_KEY, signing_seed=seed, clock=SteadyClock(), path=path)
+        return AuditLog(
+            self.begin,
+            pseudonym_key=PSEUDONYM_KEY,
+            signing_seed=seed,
+            clock=SteadyClock(),
+            path=self.path if pinned else None,
+            rhythm=rhythm,
+        )
 
     def tamper(self, *statements: str, parameters: tuple[object, ...] = ()) -> None:
         """Do what somebody with the file in hand can do: the triggers go first."""
