@@ -22,7 +22,7 @@ from clinic.cli.common import (
 )
 from clinic.config import PolicyConfig
 from clinic.domain import OPERATOR
-from clinic.errors import PolicyError
+from clinic.errors import InputError, PolicyError
 from clinic.generation.profiles import load_profile
 from clinic.generation.prompts import load_template, template_ids
 from clinic.past_decisions import past_decision
@@ -35,7 +35,7 @@ from clinic.policy.load import check as load_gate
 from clinic.policy.recorded import FACTS_WORDS
 from clinic.policy.replay import Replay
 from clinic.policy.request import PolicyRequest
-from clinic.policy.screen import screen_lines
+from clinic.policy.screen import CODE, HINT, Unreadable, screen_lines
 from clinic.services import PolicySource
 
 
@@ -318,10 +318,20 @@ def _shown(value: object) -> str:
 
 
 @policy.command()
-@click.argument("lines", type=click.File("r", encoding="utf-8"), default="-")
+@click.argument("lines", type=click.File("r", encoding="utf-8", errors="surrogateescape"), default="-")
 @json_option
 def screen(lines: TextIO, *, as_json: bool) -> None:
-    """Score texts for injection and personal data: JSON lines `{"id","text"}` in, one JSON line each out."""
+    """Score texts for injection and personal data: JSON lines `{"id","text"}` in, one JSON line each out.
+
+    A line that cannot be read is named on stderr, by its number; the others are answered all the same.  Exit 2 then.
+    """
     del as_json  # it always speaks JSON lines
+    unreadable = 0
     for answer in screen_lines(lines):
-        click.echo(answer)
+        if isinstance(answer, Unreadable):
+            unreadable += 1
+            click.echo(answer.report(), err=True)
+        else:
+            click.echo(answer)
+    if unreadable:
+        raise InputError(f"lines that could not be screened: {unreadable}", code=CODE, hint=HINT)

@@ -4,6 +4,7 @@ Rules kept here:
 
 * In: `{"id", "text"}`.  Out, in the same order: `{"id", "injection", "signals", "phi": [{"kind", "start", "end"}]}`.
 * Nothing of the text goes out, not even in an error: a line that cannot be read is named by its number.
+* A line that cannot be read stops nothing: it is reported where it stands, and those after it are answered.
 * Lines are read and answered one at a time, so that a file of any length can be piped through.
 """
 
@@ -11,14 +12,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
-from clinic.errors import InputError
 from clinic.policy.detectors import identifiers, injection
 
 MAX_CHARACTERS = 1_000_000
+CODE = "screen_input_invalid"
+HINT = f'a line is a JSON object `{{"id": ..., "text": ...}}`, at most {MAX_CHARACTERS} characters of text'
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Line `number`, counted from 1, is not what `HINT` says; nothing of it is kept."""
+
+    number: int
+
+    def report(self) -> str:
+        """Return the JSON line that names it."""
+        return json.dumps({"line": self.number, "code": CODE})
 
 
 class _Line(BaseModel):
@@ -28,16 +42,15 @@ class _Line(BaseModel):
     text: Annotated[str, StringConstraints(strict=True, max_length=MAX_CHARACTERS)]
 
 
-def screen_lines(lines: Iterable[str]) -> Iterator[str]:
-    """Screen JSON lines; empty lines are skipped.
-
-    Raises:
-        InputError: `screen_input_invalid`, naming the first line that cannot be read; those before it were answered.
-    """
+def screen_lines(lines: Iterable[str]) -> Iterator[str | Unreadable]:
+    """Screen JSON lines: an answer for each one, in order, or `Unreadable`; empty lines are skipped."""
     for number, line in enumerate(lines, start=1):
         if line.strip():
-            item = _parse(line, number)
-            yield json.dumps({"id": item.id, **screen_text(item.text)}, ensure_ascii=False)
+            item = _parse(line)
+            if item is None:
+                yield Unreadable(number)
+            else:
+                yield json.dumps({"id": item.id, **screen_text(item.text)}, ensure_ascii=False)
 
 
 def screen_text(text: str) -> dict[str, object]:
@@ -50,12 +63,8 @@ def screen_text(text: str) -> dict[str, object]:
     }
 
 
-def _parse(line: str, number: int) -> _Line:
+def _parse(line: str) -> _Line | None:
     try:
         return _Line.model_validate_json(line)
     except (ValidationError, UnicodeError):
-        raise InputError(
-            f"line {number} cannot be screened",
-            code="screen_input_invalid",
-            hint=f'a line is a JSON object `{{"id": ..., "text": ...}}`, at most {MAX_CHARACTERS} characters of text',
-        ) from None
+        return None

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+from click.testing import CliRunner
 
+from clinic.cli.policy import policy
 from clinic.errors import InputError
-from clinic.policy.screen import screen_lines
+from clinic.policy.screen import CODE, HINT, Unreadable, screen_lines
 
 
 def test_each_line_is_answered_in_order() -> None:
@@ -17,7 +19,7 @@ def test_each_line_is_answered_in_order() -> None:
         "\n",
         '{"id": 7, "text": "Call 555-123-4567", "label": 1}',
     ]
-    first, second = map(json.loads, screen_lines(lines))
+    first, second = (json.loads(str(answer)) for answer in screen_lines(lines))
     assert first == {"id": "a", "injection": 0.9, "signals": ["override"], "phi": []}
     assert second == {
         "id": 7,
@@ -27,7 +29,7 @@ def test_each_line_is_answered_in_order() -> None:
     }
 
 
-@pytest.mark.parametrize(
+UNREADABLE = pytest.mark.parametrize(
     "line",
     [
         "Ada Byron",
@@ -40,12 +42,29 @@ def test_each_line_is_answered_in_order() -> None:
         '{"id": "a", "text": "\ud800"}',
     ],
 )
+
+
+@UNREADABLE
 def test_line_that_cannot_be_read_is_named_by_number(line: str) -> None:
-    """The error names the line and shows nothing of it; the lines before it were answered."""
-    answers = screen_lines(['{"id": "a", "text": "x"}', line])
-    assert json.loads(next(answers))["id"] == "a"
-    with pytest.raises(InputError, match="line 2") as caught:
-        next(answers)
-    assert caught.value.code == "screen_input_invalid"
-    assert "Ada" not in str(caught.value) + caught.value.hint
-    assert caught.value.__cause__ is None
+    """Such a line is reported where it stands, and stops nothing; nothing of it is shown."""
+    before, bad, after = screen_lines(['{"id": "a", "text": "x"}', line, '{"id": "b", "text": "x"}'])
+    assert [json.loads(str(answer))["id"] for answer in (before, after)] == ["a", "b"]
+    assert isinstance(bad, Unreadable)
+    assert json.loads(bad.report()) == {"line": 2, "code": "screen_input_invalid"}
+
+
+def test_command_answers_the_rest_and_fails() -> None:
+    """Every bad line is on stderr, bytes that are no UTF-8 too; the answers are on stdout; the end is an error."""
+    lines = [b'{"id": 1, "text": "x"}', b"Ada Byron", b'{"id": 2, "text": "\xff"}', b"", b'{"id": 3, "text": "x"}']
+    run = CliRunner().invoke(policy, ["screen"], input=b"\n".join(lines))
+    assert [json.loads(line)["id"] for line in run.stdout.splitlines()] == [1, 3]
+    assert [json.loads(line) for line in run.stderr.splitlines()] == [{"line": n, "code": CODE} for n in (2, 3)]
+    assert isinstance(run.exception, InputError)
+    assert (run.exception.code, run.exception.hint, run.exception.exit_code) == (CODE, HINT, 2)
+    assert "Ada" not in run.output + str(run.exception)
+
+
+def test_command_succeeds_when_every_line_is_read() -> None:
+    """Without a bad line there is nothing on stderr, and no error."""
+    run = CliRunner().invoke(policy, ["screen"], input=b'{"id": 1, "text": "x"}\n')
+    assert (run.exit_code, run.stderr) == (0, "")
