@@ -11,7 +11,7 @@ import pytest
 
 from clinic.domain import Completion, SectionText
 from clinic.errors import GenerationError
-from clinic.policy import obligations
+from clinic.policy import echoes, obligations
 from clinic.policy.echoes import repeats_instructions
 from clinic.policy.obligations import Obligations
 from tests.unit.generation.generation_world import chat_profile, prompt_for, visit
@@ -48,6 +48,25 @@ def test_instructions_are_found_in_every_form(form: str, leak: str) -> None:
     with pytest.raises(GenerationError, match="repeats the instructions") as caught:
         PLAIN.check_answer(answer("Cough.", f"Note: {FORMS[form](leak)} ok"), PROMPT)
     assert caught.value.code == "output_forbidden"
+
+
+CUT = {
+    "instructions, five words a statement": [" ".join(PIECE.split()[at : at + 5]) for at in range(0, 25, 5)],
+    "code in halves": [f"Plan {CODE[:16]} and", f"then {CODE[16:]} well."],
+    "half a code": [f"Plan {CODE[3:15]}."],
+}
+
+
+@pytest.mark.parametrize("cut", CUT)
+def test_what_is_cut_into_statements_is_found(cut: str) -> None:
+    """Instructions that are spread over statements, and a piece of a code, are an echo all the same."""
+    assert repeats_instructions(answer(*CUT[cut]), PROMPT)
+
+
+def test_without_reading_on_cut_instructions_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control: each statement alone is too short to be told from anybody's words."""
+    monkeypatch.setattr(echoes, "_columns", lambda _: ())
+    assert not repeats_instructions(answer(*CUT["instructions, five words a statement"]), PROMPT)
 
 
 def test_what_was_said_is_no_echo() -> None:
