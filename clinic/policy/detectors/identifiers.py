@@ -113,7 +113,7 @@ def _direct(text: str, folded: Folded, known: KnownIdentifiers) -> Iterator[Span
     yield from _known_name(text, known.name)
     if known.record_number:
         yield from _value(text, "medical_record_number", known.record_number)
-    if known.date_of_birth:
+    if known.date_of_birth and f"{known.date_of_birth.year % 100:02d}" in text:  # every way to write it holds these
         yield from (Span("date_of_birth", m.start(), m.end()) for m in _written(known.date_of_birth).finditer(text))
 
 

@@ -73,7 +73,9 @@ def find_people(text: str) -> Iterator[Person]:
 def _runs(text: str) -> Iterator[list[_Token]]:
     """Yield runs of neighbouring capitalised tokens that may be names; an ordinary word ends a run."""
     run: list[_Token] = []
-    for token in map(_token, _CAPITALISED.finditer(text)):
+    sorts: dict[str, str] = {}  # lives as long as this pass: no word of a patient stays behind
+    for match in _CAPITALISED.finditer(text):
+        token = _token(match, sorts)
         apart = run and not _GAP.fullmatch(text, run[-1].end, token.start)
         stopped = run and text[run[-1].end : token.start].startswith(".") and run[-1].sort != "I"
         if run and not apart and not stopped and token.sort == "W" and _is_surname(text, run, token):
@@ -114,10 +116,13 @@ def _between(one: list[_Token], two: list[_Token]) -> tuple[int, int]:
     return (one[-1].end, two[0].start) if one[0].start < two[0].start else (two[-1].end, one[0].start)
 
 
-def _token(match: re.Match[str]) -> _Token:
+def _token(match: re.Match[str], sorts: dict[str, str]) -> _Token:
     text = match[0]
-    end = match.end() - (2 if text[-2:].lower() in ("'s", "\u2019s") else 0)
-    return _Token(match.start(), end, _sort(text[: len(text) - (match.end() - end)]))
+    word = text[:-2] if text[-2:].lower() in ("'s", "\u2019s") else text
+    sort = sorts.get(word)
+    if sort is None:
+        sort = sorts[word] = _sort(word)
+    return _Token(match.start(), match.start() + len(word), sort)
 
 
 def _sort(text: str) -> str:
