@@ -160,12 +160,13 @@ def canonical(value: object) -> bytes:
 def entry_hash(line: bytes) -> tuple[dict[str, Any], str]:
     """Return the entry of a line and the hash that it must carry (FORMAT.md, section 2); ValueError if it is none."""
     entry = json.loads(line)
-    if set(entry) - {"sealed"} != FIELDS or canonical(entry) + b"\n" != line or type(entry["seq"]) is not int:
+    sealed = [unbase64(entry["sealed"])] if "sealed" in entry else []  # it is never opened here: no key is needed
+    right = set(entry) - {"sealed"} == FIELDS and all(33 <= len(part) <= 65536 for part in sealed)  # noqa: PLR2004
+    if not right or canonical(entry) + b"\n" != line or type(entry["seq"]) is not int:
         raise ValueError
     texts = [entry[name].encode() for name in ("at", "actor", "role", "event")]
     fields = [entry["seq"].to_bytes(8, "big"), bytes.fromhex(entry["prev_hash"]), *texts, canonical(entry["body"])]
-    fields += [unbase64(entry["sealed"])] if "sealed" in entry else []  # it is never opened here: no key is needed
-    framed = b"".join(len(field).to_bytes(4, "big") + field for field in fields)
+    framed = b"".join(len(field).to_bytes(4, "big") + field for field in fields + sealed)
     return entry, hashlib.sha256(b"\x00clinic-audit-entry-v%d\n" % (1 + ("sealed" in entry)) + framed).hexdigest()
 
 
