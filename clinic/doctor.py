@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from clinic.audit.latch import WORDS
+from clinic.audit.witness import verify_witnessed, witnessed
 from clinic.backup.history import History, history
 from clinic.backup.locate import at_hand
 from clinic.backup.schedule import health
@@ -20,10 +21,11 @@ from clinic.config import Config, KeySource
 from clinic.crypto.keys import Keyring
 from clinic.crypto.local_ca import expires_in, fingerprint
 from clinic.domain import utc_now
-from clinic.errors import ClinicError
+from clinic.errors import ClinicError, PolicyError
 from clinic.generation.launcher import is_answering
 from clinic.generation.profiles import load_profile
 from clinic.home import guard_of, key_usage, open_records, sink_of
+from clinic.policy.activation import PolicyStore, policy_signer, require_tested
 from clinic.policy.golden import run as run_golden
 from clinic.records.engine import integrity_problems, open_engine
 from clinic.records.uses import LIMIT
@@ -53,6 +55,7 @@ def examine(config: Config, keyring: Keyring | None) -> tuple[Finding, ...]:
         ("key", lambda: _key(config, keyring)),
         ("certificate", lambda: _certificate(config)),
         ("policies", lambda: _policies(config)),
+        ("policy set in force", lambda: _in_force(config, keyring)),
         ("speech model", lambda: _speech(config)),
         ("generation profile", lambda: _profile(config)),
         ("model server", lambda: _model_server(config)),
@@ -137,6 +140,25 @@ def _policies(config: Config) -> Finding:
     return Finding("policies", ok=True, detail=detail)
 
 
+def _in_force(config: Config, keyring: Keyring | None) -> Finding:
+    """Run the cases of the active set: after an upgrade it may not know a fact of today, and then it denies all."""
+    name = "policy set in force"
+    if keyring is None:
+        return Finding(name, ok=False, detail="not looked at: sealed", hint="give the passphrase")
+    records = open_records(config, keyring)
+    store = PolicyStore(config.policies_dir, records.audit, policy_signer(records.policy_seed))
+    active = store.active()
+    if active is None:
+        return Finding(name, ok=True, detail="none yet: the first start activates the one that ships")
+    detail = f"version {active.event.version}, {active.event.profile}, set {store.load(active).sha256[:16]}…"
+    try:
+        require_tested(store.folder_of(active), active.event.profile)
+    except PolicyError:
+        hint = "this program asks with facts that it does not know, or its cases fail: `clinic policy activate`"
+        return Finding(name, ok=False, detail=f"{detail} does not pass its own cases", hint=hint)
+    return Finding(name, ok=True, detail=detail)
+
+
 def _speech(config: Config) -> Finding:
     if config.speech.model != "embedded":
         found = os.path.isdir(config.speech.model)  # noqa: PTH112 - a plain string from the configuration
@@ -186,10 +208,13 @@ def _database(config: Config) -> Finding:
 def _audit(config: Config, keyring: Keyring | None) -> Finding:
     if keyring is None:
         return Finding("audit log", ok=False, detail="not looked at: sealed", hint="give the passphrase")
-    report = open_records(config, keyring).audit.verify()
+    audit = open_records(config, keyring).audit
+    report = verify_witnessed(config.home, audit)
     if not report.ok:
         return Finding("audit log", ok=False, detail=report.message, hint="keep everything as it is; call the auditor")
-    return Finding("audit log", ok=True, detail=f"{report.entries} entries, verified")
+    seen = len(witnessed(config.home, vkey=audit.vkey))
+    detail = f"{report.entries} entries, verified; {seen or 'no'} checkpoint{'' if seen == 1 else 's'} of witnesses"
+    return Finding("audit log", ok=True, detail=detail)
 
 
 def _kept(config: Config, keyring: Keyring | None) -> Finding:

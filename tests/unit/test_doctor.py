@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from clinic.audit.witness import add
 from clinic.cli import main
 from clinic.config import Config
 from clinic.doctor import Finding, examine
 from clinic.domain import OPERATOR, EncounterKind, Role
 from clinic.home import unlock_home
+from clinic.policy import activation
+from clinic.policy.activation import PolicyStore, policy_signer
+from clinic.policy.load import PolicySet
 from clinic.records.patients import PatientData
 from clinic.records.records import Records
 from tests.unit.records.records_world import as_thief
@@ -128,3 +134,51 @@ def test_verify_says_what_it_verifies(clinic: Config) -> None:
     report = CliRunner().invoke(main, ["audit", "verify", "--json", "--home", str(clinic.home)])
     assert json.loads(report.output)["ok"]
     assert HINT not in report.output
+
+
+def activate(config: Config, records: Records, source: Path) -> None:
+    """Let the policies in `source` decide."""
+    store = PolicyStore(config.policies_dir, records.audit, policy_signer(records.policy_seed))
+    store.activate(source, "strict", actor=OPERATOR)
+
+
+def test_a_set_that_knows_the_facts_of_today_is_well(clinic: Config, records: Records) -> None:
+    """The control of the next: none before the first start, then the one that ships."""
+    assert "none yet" in look(clinic, "policy set in force").detail
+    activate(clinic, records, clinic.policy.directory)
+    found = look(clinic, "policy set in force")
+    assert found.ok
+    assert "version 1, strict" in found.detail
+
+
+def older_set(source: Path, target: Path) -> Path:
+    """Copy the policies as they were before `scope_score` was a fact."""
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("scope.*"))
+    for path in (target / "schema.cedarschema", *target.glob("tests/**/*.toml")):
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        path.write_text("".join(line for line in lines if "scope_score" not in line), encoding="utf-8")
+    return target
+
+
+def test_a_set_of_an_older_program_is_told_before_it_denies(
+    clinic: Config, records: Records, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It was activated when its facts were all there were: after the upgrade the doctor says what to do."""
+    older = older_set(clinic.policy.directory, tmp_path / "older")
+    with monkeypatch.context() as then:
+        then.setattr(activation, "require_tested", PolicySet.load)
+        activate(clinic, records, older)
+    found = look(clinic, "policy set in force")
+    assert not found.ok
+    assert "clinic policy activate" in found.hint
+    activate(clinic, records, clinic.policy.directory)
+    assert look(clinic, "policy set in force").ok
+
+
+def test_the_doctor_compares_with_the_witnesses(clinic: Config, records: Records) -> None:
+    """A log that was cut behind what another device saw verifies by itself, and not for the doctor."""
+    add(clinic.home, records.audit, name="tablet", text=records.audit.checkpoint())
+    assert look(clinic, "audit log").detail.endswith("1 checkpoint of witnesses")
+    as_thief(clinic.database, "DELETE FROM audit_entries WHERE seq = (SELECT max(seq) FROM audit_entries)")
+    assert records.audit.verify().ok
+    assert not look(clinic, "audit log").ok
