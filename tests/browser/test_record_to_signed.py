@@ -188,6 +188,7 @@ def open_encounter(page: Page) -> None:
 def record_sample(page: Page) -> None:
     """Record the sample with a pause of a second in the middle, while talk goes on, and stop after its end."""
     page.get_by_test_id("record-start").click()
+    expect(page.get_by_test_id("record-pause")).to_be_visible(timeout=1000 * START_S)
     page.wait_for_timeout(500 * sample_seconds())
     page.get_by_test_id("record-pause").click()
     page.wait_for_timeout(1000)

@@ -72,7 +72,7 @@ TARGETS = {
         (
             ("if row.prev_hash != self._prev:", "NotEq to Eq"),
             ("if mark.root != self._tree.root():", "NotEq to Eq"),
-            ("if longest > size:", "Gt to GtE"),
+            ("beyond = [mark for mark in self._marks if mark > size]", "Gt to GtE"),
         ),
     ),
     "sealed parts": Target(

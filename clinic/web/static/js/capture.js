@@ -119,6 +119,7 @@ function recorder(urls) {
   byId("record-pause").addEventListener("click", () => machine.pause());
   byId("record-resume").addEventListener("click", () => machine.resume());
   byId("record-stop").addEventListener("click", () => machine.stop());
+  byId("record-start").disabled = false; // until here a click would have been lost
 }
 
 async function addPieces(uploader, blob) {
