@@ -1,7 +1,8 @@
 """Known answers that others published, through our own wrappers: AES-256-GCM, HKDF-SHA256, Ed25519.
 
 Source: the package `cryptography-vectors` (NIST CAVS 14.0 for GCM, RFC 5869 for HKDF, `sign.input` of the Ed25519
-authors).  SLIP-39 has its own, in `test_recovery_key.py`.
+authors).  SLIP-39 has its own in `test_recovery_key.py`, Wycheproof in `test_wycheproof.py`, age in
+`tests/unit/backup/test_age_vectors.py`.
 """
 
 from __future__ import annotations
@@ -12,16 +13,13 @@ from pathlib import Path
 
 import cryptography_vectors
 import pytest
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from clinic.audit import checkpoint
 from clinic.audit.checkpoint import NoteSigner, VerifierKey
-from clinic.crypto import aead, keyring, slots
+from clinic.crypto import aead
 from clinic.crypto.aead import header, open_blob
-from clinic.crypto.keyfile import HkdfKdf
-from clinic.crypto.keyring import Keyring, Purpose
-from clinic.crypto.secret import KeyBytes
 from clinic.errors import AuditError, DecryptionError
+from tests.unit.crypto.published import Believer, Message, derived
 
 FOLDER = Path(cryptography_vectors.__file__).parent
 GCM_DECRYPT = (184, 191)  # good ones, damaged ones
@@ -87,16 +85,6 @@ def test_aes_256_gcm_seals_as_nist_does(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_cipher_that_believes_every_tag_would_be_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """Negative control: without the check of the tag, every damaged case opens."""
-
-    class Believer:
-        def __init__(self, key: bytes) -> None:
-            self._key = key
-
-        def decrypt(self, nonce: bytes, data: bytes, aad: bytes) -> bytes:
-            zeros = bytes(len(data) - 16)
-            stream = AESGCM(self._key).encrypt(nonce, zeros, aad)[: len(zeros)]
-            return bytes(a ^ b for a, b in zip(stream, data, strict=False))
-
     monkeypatch.setattr(aead, "AESGCM", Believer)
     damaged = [case for case in gcm_cases("gcmDecrypt256.rsp") if "FAIL" in case]
     assert sum(isinstance(opened(case), bytes) for case in damaged) == GCM_DECRYPT[1]
@@ -109,32 +97,13 @@ def hkdf_cases() -> list[dict[str, str]]:
 
 def test_hkdf_derives_what_rfc_5869_says(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both places where keys are derived, with the published info in place of ours: the first 32 bytes agree."""
-    derived = 0
+    count = 0
     for case in hkdf_cases():
         info, salt, material = (bytes.fromhex(case[name]) for name in ("info", "salt", "IKM"))
-        wanted = bytes.fromhex(case["OKM"])[:32]
-        for module in (keyring, slots):
-            monkeypatch.setattr(module, "frame", lambda *_parts, info=info: info)
-        secret = KeyBytes(bytes(32), "credential")
-        object.__setattr__(secret, "material", material)
-        assert slots._derive(secret, HkdfKdf.model_construct(salt=salt.hex())) == wanted
-        derived += 1
-        if not salt:
-            assert Keyring(material, {1: bytes(32)}, key_id=1).derive(Purpose.STAFF) == wanted
-            derived += 1
-    assert derived == HKDF
-
-
-class Message(str):
-    """Any bytes in the place of a note's text."""
-
-    __slots__ = ("data",)
-
-    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
-        """Return the bytes, whatever the text."""
-        del encoding, errors
-        data: bytes = bytes.fromhex(self.rstrip("\n"))
-        return data
+        for key in derived(monkeypatch, material=material, salt=salt, info=info):
+            assert key == bytes.fromhex(case["OKM"])[:32]
+            count += 1
+    assert count == HKDF
 
 
 def test_ed25519_signs_and_verifies_as_its_authors_do() -> None:
