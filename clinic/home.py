@@ -17,7 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clinic.audit.database_file import forget_cached
-from clinic.audit.events import AuditEvent, AuditOpened, CredentialRenewed, KeySealed, KeyUnlocked, SharesRenewed
+from clinic.audit.events import (
+    AuditEvent,
+    AuditOpened,
+    CredentialRenewed,
+    KeySealed,
+    KeyUnlocked,
+    SharesRenewed,
+    SlotRemoved,
+)
 from clinic.audit.guard import Guard, Limits
 from clinic.audit.kept import Rhythm
 from clinic.audit.latch import Latch
@@ -33,11 +41,15 @@ from clinic.crypto.keys import (
     Passphrase,
     Purpose,
     RecoveryKey,
+    SlotInfo,
+    SlotKind,
     UnlockSecret,
     create_keyring,
+    remove_slot,
     renew_recovery_key,
     set_credential,
     set_passphrase,
+    slots,
     unlock,
 )
 from clinic.crypto.local_ca import (
@@ -250,6 +262,35 @@ def renew_credential(config: Config, credential: bytes, *, passphrase: str | Non
     keyring = _unlocked(config, secret)
     set_credential(config.keys_file, secret, new=new)
     _record(config, keyring, CredentialRenewed())
+
+
+def take_slot_away(
+    config: Config,
+    slot_id: str,
+    *,
+    passphrase: str | None = None,
+    recovery: RecoveryKey | None = None,
+    without_recovery: bool = False,
+) -> SlotInfo:
+    """Let one slot open nothing any more, and return what it was; `slot_id` may be the beginning of its id.
+
+    Unlocked with `recovery`, or else as `unlock_home`.  What was used for that stays, and so do the last slot that the
+    configured source needs and, unless `without_recovery`, the last recovery slot.
+
+    Raises:
+        InputError: `slot_unknown`, `slot_in_use`, `slot_needed`.
+        SealedError: the data folder cannot be unlocked.
+        AuditError: the log takes no entry; the slot stays then.
+    """
+    secret = _secret(config, passphrase) if recovery is None else recovery
+    keyring = _unlocked(config, secret)
+    needed = [SlotKind(config.key_source.value)] + ([] if without_recovery else [SlotKind.RECOVERY])
+    with closing(_opened(config, keyring)) as records:
+        records.guard.require_open()
+        gone = remove_slot(config.keys_file, secret, slot_id=slot_id, needed=needed)
+        event = SlotRemoved(slot=gone.id, slot_kind=gone.kind.value, left=len(slots(config.keys_file)))
+        records.audit.append(event, actor=OPERATOR)
+    return gone
 
 
 def _unlocked(config: Config, secret: UnlockSecret, *, tries: int = 1) -> Keyring:

@@ -580,6 +580,16 @@ class CredentialRenewed(AuditEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class SlotRemoved(AuditEvent):
+    """One way to open the clinic was taken away; `left` are those that stay."""
+
+    name: ClassVar[str] = "slot.removed"
+    slot: Id
+    slot_kind: Code
+    left: Count
+
+
+@dataclass(frozen=True, slots=True)
 class RotationBegun(AuditEvent):
     """Version `version` of the key-encryption key is about to be made; `keys` patients' keys are to be re-wrapped."""
 
@@ -790,6 +800,7 @@ _EVENTS: Final[tuple[type[AuditEvent], ...]] = (
     PatientShredded,
     ShreddingFinished,
     CredentialRenewed,
+    SlotRemoved,
     LatchSet,
     LatchCleared,
     ClockRegressed,

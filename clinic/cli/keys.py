@@ -18,7 +18,7 @@ from clinic.crypto.process import harden_process
 from clinic.crypto.recovery import read_share
 from clinic.domain import utc_now
 from clinic.errors import InputError, SealedError
-from clinic.home import can_unlock_unattended, key_usage, renew_credential, renew_shares, rotate_keys
+from clinic.home import can_unlock_unattended, key_usage, renew_credential, renew_shares, rotate_keys, take_slot_away
 from clinic.home import recover as set_passphrase
 from clinic.records.uses import LIMIT
 
@@ -48,7 +48,7 @@ def status(*, as_json: bool) -> None:
     found = slots(config.keys_file)
     used = key_usage(config)
     if as_json:
-        slot_list = [{"kind": slot.kind, "created_at": slot.created_at.isoformat()} for slot in found]
+        slot_list = [{"id": slot.id, "kind": slot.kind, "created_at": slot.created_at.isoformat()} for slot in found]
         print_json(
             {
                 "source": config.key_source.value,
@@ -66,7 +66,7 @@ def status(*, as_json: bool) -> None:
         return
     out.print(f"key source: {config.key_source.value}; clinic: {running}", markup=False)
     for slot in found:
-        out.print(f"  slot {slot.kind}, made {slot.created_at:%Y-%m-%d %H:%M} UTC", markup=False)
+        out.print(f"  slot {slot.id} {slot.kind}, made {slot.created_at:%Y-%m-%d %H:%M} UTC", markup=False)
     for version, patients in sorted(used.patients.items()):
         out.print(f"  key version {version} wraps the keys of {patients} patients", markup=False)
     out.print(f"values sealed by each key (limit {LIMIT:,}):")
@@ -166,6 +166,27 @@ def new_credential(*, file: Path) -> None:
     out.print("the clinic opens with this credential; those of before are void")
     if config.key_source is not KeySource.CREDENTIAL:
         out.print('to start with it from now on, write `key_source = "credential"` into clinic.toml', markup=False)
+
+
+@keys.command("remove-slot")
+@click.argument("slot")
+@click.option("--recovery", "by_recovery", is_flag=True, help="Unlock with two of the three recovery sheets.")
+@click.option("--without-recovery", is_flag=True, help="Also take the last recovery slot: the sheets are void then.")
+@home_option
+def remove(*, slot: str, by_recovery: bool, without_recovery: bool) -> None:
+    """Let one unlock slot open nothing any more: SLOT as `clinic keys status` shows it, or its first eight digits.
+
+    What unlocked the clinic for this stays, and so does the last slot that `key_source` needs.
+    """
+    harden_process()
+    config = load_config()
+    recovery = ask_recovery() if by_recovery else None
+    passphrase = None if by_recovery else unlock_passphrase(config)
+    gone = take_slot_away(config, slot, passphrase=passphrase, recovery=recovery, without_recovery=without_recovery)
+    out.print(f"the {gone.kind} made {gone.created_at:%Y-%m-%d %H:%M} UTC opens nothing any more", markup=False)
+    out.print(
+        "backups and copies of `keys.json` from before still open with it: see `clinic backup rekey`", markup=False
+    )
 
 
 def ask_recovery() -> RecoveryKey:

@@ -14,7 +14,7 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -50,6 +50,8 @@ __all__ = [
     "slots",
     "unlock",
 ]
+
+_SHORTEST_ID = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,27 +133,34 @@ def set_credential(path: Path, secret: UnlockSecret, *, new: KeyBytes, clock: Cl
     return _make_only(path, secret, new, clock=clock)
 
 
-def remove_slot(path: Path, secret: UnlockSecret, *, slot_id: str) -> None:
-    """Take a slot away.  `secret` must open another one, so that somebody can still unlock.
+def remove_slot(path: Path, secret: UnlockSecret, *, slot_id: str, needed: Collection[SlotKind] = ()) -> SlotInfo:
+    """Take a slot away, and return what it was.
+
+    `secret` must open another one, so that somebody can still unlock.  `slot_id` may be the beginning of an id.  Of a
+    kind that is `needed`, the last one stays.
 
     Raises:
-        InputError: `slot_unknown`, `slot_in_use`.
+        InputError: `slot_unknown`, `slot_in_use`, `slot_needed`.
     """
     with exclusive(path.parent):
         file = _read(path)
-        rest = tuple(slot for slot in file.slots if slot.id != slot_id)
         _, opened = unwrap_file_key(file, secret)
-        if len(rest) == len(file.slots):
-            raise InputError(
-                "there is no such slot", code="slot_unknown", hint="list the slots with `clinic keys status`"
-            )
-        if opened.id == slot_id:
+        gone = _meant(file, slot_id)
+        rest = tuple(slot for slot in file.slots if slot.id != gone.id)
+        if opened.id == gone.id:
             raise InputError(
                 "this slot is the one that was just used to unlock",
                 code="slot_in_use",
                 hint="unlock with another secret to remove it, so that nobody is locked out",
             )
+        if gone.kind in needed and all(slot.kind != gone.kind for slot in rest):
+            raise InputError(
+                f"this is the last slot of the kind `{gone.kind}`, which is still needed",
+                code="slot_needed",
+                hint="change `key_source` in clinic.toml first; for the recovery slot: --without-recovery",
+            )
         _write(path, file, rest)
+    return _info(gone)
 
 
 def renew_recovery_key(path: Path, secret: UnlockSecret, *, clock: Clock = utc_now) -> RecoveryKey:
@@ -204,6 +213,18 @@ def _replace_keyring(path: Path, file: KeyFile, keyring: Keyring, file_key: byte
     sealed = _seal_keyring(keyring, file.id, file_key)
     replace_private(path, render(file.model_copy(update={"keyring": sealed})))
     return keyring
+
+
+def _meant(file: KeyFile, beginning: str) -> Slot:
+    """Return the one slot whose id begins like this; what was typed is not repeated, for it may be a secret."""
+    found = [slot for slot in file.slots if slot.id.startswith(beginning)]
+    if len(found) != 1 or len(beginning) < _SHORTEST_ID:
+        raise InputError(
+            "there is no such slot, or more than one begins like this",
+            code="slot_unknown",
+            hint="list the slots with `clinic keys status`; eight digits of one are enough",
+        )
+    return found[0]
 
 
 def _read(path: Path) -> KeyFile:

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from clinic.audit.latch import Reason
 from clinic.cli import main
 from clinic.config import Config
-from clinic.crypto.keys import KeyBytes, RecoveryKey, SlotKind, slots, unlock
+from clinic.crypto.keys import KeyBytes, Passphrase, RecoveryKey, SlotKind, add_slot, slots, unlock
 from clinic.errors import AuthenticationError, SealedError
 from clinic.home import HomeOptions, create, open_records, recover, unlock_home
 from clinic.records.records import Records
@@ -155,6 +156,81 @@ def test_a_new_credential_makes_the_old_one_void(tmp_path: Path, monkeypatch: py
     with pytest.raises(SealedError):
         unlock(made.config.keys_file, KeyBytes.from_text(old, "credential"))
     assert [entry.event for entry in open_records(made.config, keyring).audit.entries()][-1] == "credential.renewed"
+
+
+def slot_of(config: Config, kind: SlotKind) -> str:
+    """Return the id of the one slot of a kind, as `keys status` shows it."""
+    told = document(clinic("keys", "status", "--json", config=config))["slots"]
+    (found,) = [slot["id"] for slot in told if slot["kind"] == kind]
+    assert found in clinic("keys", "status", config=config).stdout
+    return str(found)
+
+
+def test_one_way_in_is_taken_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A credential that is not used any more opens nothing from then on, everything else does; the log says so."""
+    credential = secrets.token_hex(32).encode()
+    made = create(tmp_path / "h", HomeOptions(passphrase=OLD, models=MODELS))
+    key = KeyBytes.from_text(credential, "credential")
+    add_slot(made.config.keys_file, Passphrase(OLD), new=key)
+    gone = slot_of(made.config, SlotKind.CREDENTIAL)
+    monkeypatch.setenv("CLINIC_PASSPHRASE", OLD)
+    told = clinic("keys", "remove-slot", gone[:8], config=made.config)
+    assert told.exit_code == 0, told.output
+    assert "the credential made" in told.stdout
+    with pytest.raises(SealedError):
+        unlock(made.config.keys_file, key)
+    recover(made.config, RecoveryKey.from_shares(*made.shares[:2]), NEW)
+    entries = list(open_records(made.config, unlock_home(made.config, passphrase=NEW)).audit.entries())
+    (event,) = [entry for entry in entries if entry.event == "slot.removed"]
+    assert json.loads(event.body) == {"slot": gone, "slot_kind": "credential", "left": 2}
+
+
+def test_a_passphrase_is_taken_away_by_the_sheets_only_where_another_source_opens(tmp_path: Path) -> None:
+    """Two sheets unlock for it; the passphrase stays while `key_source` names it, and goes after that."""
+    credential = secrets.token_hex(32).encode()
+    made = create(tmp_path / "h", HomeOptions(passphrase=OLD, models=MODELS))
+    add_slot(made.config.keys_file, Passphrase(OLD), new=KeyBytes.from_text(credential, "credential"))
+    slot, sheets = slot_of(made.config, SlotKind.PASSPHRASE), "\n".join(made.shares[1:]) + "\n"
+    refused = clinic("keys", "remove-slot", slot, "--recovery", config=made.config, typed=sheets)
+    assert refused.exit_code == 2
+    assert "slot_needed" in refused.stderr
+    unlock_home(made.config, passphrase=OLD)
+    toml = made.config.home / "clinic.toml"
+    toml.write_text(toml.read_text(encoding="utf-8").replace('"passphrase"', '"credential"'), encoding="utf-8")
+    assert clinic("keys", "remove-slot", slot, "--recovery", config=made.config, typed=sheets).exit_code == 0
+    with pytest.raises(SealedError):
+        unlock(made.config.keys_file, Passphrase(OLD))
+    unlock(made.config.keys_file, KeyBytes.from_text(credential, "credential"))
+
+
+def test_nobody_locks_everybody_out(config: Config) -> None:
+    """What just unlocked stays, the last recovery slot too unless it is said twice; what was typed is not repeated."""
+    secret = config.insecure_key_file.read_text(encoding="ascii").strip()
+    before = config.keys_file.read_bytes()
+    own, recovery = slot_of(config, SlotKind.INSECURE_KEY_FILE), slot_of(config, SlotKind.RECOVERY)
+    for typed, code in (
+        (own, "slot_in_use"),
+        (recovery, "slot_needed"),
+        (secret, "slot_unknown"),
+        ("", "slot_unknown"),
+    ):
+        refused = clinic("keys", "remove-slot", typed, config=config)
+        assert refused.exit_code == 2
+        assert code in refused.stderr
+        assert secret not in refused.output
+    assert config.keys_file.read_bytes() == before
+    assert clinic("keys", "remove-slot", recovery, "--without-recovery", config=config).exit_code == 0
+    assert clinic("keys", "remove-slot", own, "--without-recovery", config=config).exit_code == 2
+    assert [slot.id for slot in slots(config.keys_file)] == [own]
+
+
+def test_no_way_in_is_taken_away_unrecorded(config: Config, records: Records) -> None:
+    """While the log takes no entry, the slot stays."""
+    records.guard.latch(Reason.WRITE_FAILED)
+    before = config.keys_file.read_bytes()
+    refused = clinic("keys", "remove-slot", slot_of(config, SlotKind.RECOVERY), "--without-recovery", config=config)
+    assert "audit_latched" in refused.stderr
+    assert config.keys_file.read_bytes() == before
 
 
 def test_init_prints_three_sheets(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from clinic.crypto.keys import (
     add_slot,
     create_keyring,
     drop_old_keks,
+    remove_slot,
     set_passphrase,
     slots,
     unlock,
@@ -76,3 +77,32 @@ def test_a_dropped_key_unwraps_no_more(path: Path) -> None:
         assert ring.unwrap_dek("p1", rewrapped) == dek
         with pytest.raises(DecryptionError):
             ring.unwrap_dek("p1", wrapped)
+
+
+def test_the_last_slot_of_a_needed_kind_stays(path: Path) -> None:
+    """One of two passphrases goes, the last one does not, unless nobody needs a passphrase; what is left opens."""
+    keyring, recovery = create_keyring(path, secrets=[OLD, SECOND])
+    first, second = (slot for slot in slots(path) if slot.kind is SlotKind.PASSPHRASE)
+    assert remove_slot(path, recovery, slot_id=first.id, needed=[SlotKind.PASSPHRASE]) == first
+    before = path.read_bytes()
+    with pytest.raises(InputError) as refused:
+        remove_slot(path, recovery, slot_id=second.id, needed=[SlotKind.PASSPHRASE])
+    assert refused.value.code == "slot_needed"
+    assert path.read_bytes() == before
+    assert unlock(path, SECOND).handover() == keyring.handover()
+    remove_slot(path, recovery, slot_id=second.id)  # the control: without the rule it is gone
+    assert [slot.kind for slot in slots(path)] == [SlotKind.RECOVERY]
+
+
+@pytest.mark.parametrize("beginning", [0, 7, 8, 31])
+def test_a_slot_is_named_by_its_beginning(path: Path, beginning: int) -> None:
+    """Eight digits are enough; fewer, and nothing at all, name none."""
+    create_keyring(path, secrets=[OLD])
+    slot = slots(path)[1]
+    if beginning < 8:
+        with pytest.raises(InputError) as refused:
+            remove_slot(path, OLD, slot_id=slot.id[:beginning])
+        assert refused.value.code == "slot_unknown"
+    else:
+        assert remove_slot(path, OLD, slot_id=slot.id[:beginning]) == slot
+    assert len(slots(path)) == (2 if beginning < 8 else 1)
