@@ -196,7 +196,7 @@ class Config(_Section):
         except (ValidationError, TypeError) as exc:
             raise ConfigError(
                 f"`{path}` is not valid: {_first_problem(exc)}", hint="see docs/configuration.md"
-            ) from exc
+            ) from None  # pydantic's own words repeat what stands in the file
 
 
 def _first_problem(exc: ValidationError | TypeError) -> str:

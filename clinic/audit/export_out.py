@@ -47,6 +47,16 @@ def parse_recipients(recipients: Sequence[str]) -> list[pyrage.x25519.Recipient]
         raise InputError("not an age recipient", code="recipient_invalid", hint=hint) from None
 
 
+def recipients_in(text: str) -> list[str]:
+    """Return those words of a text that are age recipients, and nothing else of it."""
+    found = []
+    for word in text.replace(",", " ").split():
+        with suppress(InputError):
+            parse_recipients([word])
+            found.append(word)
+    return found
+
+
 def require_free(target: Path) -> None:
     """Raise InputError `output_exists` if there is a file of that name, or a dangling link."""
     if target.exists() or target.is_symlink():

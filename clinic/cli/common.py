@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+_MAY_BE_A_KEY = re.compile(r"[0-9A-Za-z]{40,}")
 
 
 class ClinicGroup(click.Group):
@@ -81,6 +85,13 @@ class ClinicGroup(click.Group):
             return super().invoke(ctx)
         except ClinicError as error:
             _fail(ctx, error)
+        except click.ClickException as error:
+            # Click repeats what it does not understand; a key that was put in the wrong place must not be on a screen.
+            said = error.format_message()
+            shown = _MAY_BE_A_KEY.sub("...", said)
+            if shown == said:
+                raise
+            raise click.UsageError(shown, ctx=getattr(error, "ctx", None)) from None
 
 
 def _fail(ctx: click.Context, error: ClinicError) -> NoReturn:

@@ -5,6 +5,7 @@ Rules kept here:
 * A page of the list begins at the number of an entry, so it stays what it is while the log grows.
 * What is shown, verified and exported comes from the log alone; only the names of accounts are added to the list.
 * An export leaves encrypted for the auditor's own key; the file that is handed out is removed from the box.
+* Of what was typed as its recipients only whole public keys are shown again: the rest may be a secret key.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from flask.typing import ResponseReturnValue
 from clinic.audit.consistency import growth
 from clinic.audit.events import REGISTRY, AuditVerified
 from clinic.audit.export import export as export_log
+from clinic.audit.export_out import recipients_in
 from clinic.audit.log import Entry
 from clinic.audit.verify import VerifyReport
 from clinic.audit.witness import verify_witnessed, witnessed
@@ -152,7 +154,7 @@ def _page(
         zone=zone_of_the_box(),
         report=report,
         problem=problem,
-        recipient=request.form.get("recipient", ""),
+        recipient="\n".join(recipients_in(request.form.get("recipient", ""))),
     )
     return content, status
 

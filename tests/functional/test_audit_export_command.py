@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from pathlib import Path
 
 import pyrage
@@ -10,9 +11,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from clinic.audit.events import LoginSucceeded
+from clinic.backup.keys import BackupKeys
 from clinic.cli import main
 from clinic.config import Config
 from clinic.domain import OPERATOR
+from clinic.errors import ClinicError
 from clinic.home import HomeOptions, create, open_records, unlock_home
 
 KEY = pyrage.x25519.Identity.generate()
@@ -89,3 +92,68 @@ def test_a_range_that_is_none_is_a_usage_error(home: Path, tmp_path: Path, optio
     assert (done.exit_code, error["code"], bool(error["hint"]), out.exists()) == (2, "range_invalid", True, False)
     config = Config.load(home)
     assert open_records(config, unlock_home(config)).audit.head().size == 5
+
+
+SECRET = str(KEY)
+BARE = SECRET.removeprefix("AGE-SECRET-KEY-1")
+
+
+def holds_a_piece(text: str) -> bool:
+    """Tell whether eight letters of the secret key stand in a text: errors may show a long value shortened."""
+    return any(BARE[at : at + 8] in text for at in range(len(BARE) - 7))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(["audit", "export", "--recipient", SECRET, "--out", "x.age"], id="as the recipient"),
+        pytest.param(["audit", "export", "--recipient", f"age1{BARE}", "--out", "x.age"], id="mistyped"),
+        pytest.param(["audit", "export", SECRET, "--recipient", RECIPIENT, "--out", "x.age"], id="as a word too many"),
+        pytest.param(["audit", "export", "--format", SECRET, "--out", "x.age"], id="as another option"),
+        pytest.param(["audit", "export", f"--{SECRET}"], id="as the name of an option"),
+        pytest.param(["audit", SECRET], id="as a command of a group"),
+        pytest.param([SECRET], id="as a command"),
+        pytest.param(["keys", "remove-slot", SECRET], id="as a slot"),
+    ],
+)
+@pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
+def test_a_secret_key_on_the_command_line_is_not_repeated(home: Path, arguments: list[str], as_json: bool) -> None:  # noqa: FBT001
+    """Wherever it was put by mistake, what is said about it does not hold it."""
+    given = [*arguments, *(["--json"] if as_json else [])]
+    done = CliRunner(env={"CLINIC_HOME": str(home)}).invoke(main, given)
+    assert done.exit_code == 2
+    assert done.output
+    assert not holds_a_piece(done.output)
+    config = Config.load(home)
+    bodies = b"".join(entry.body for entry in open_records(config, unlock_home(config)).audit.entries())
+    assert not holds_a_piece(bodies.decode())
+
+
+def recipients_of(home: Path) -> None:
+    """Read the recipients of backups as a backup does."""
+    config = Config.load(home)
+    BackupKeys.of(unlock_home(config)).recipients(config.backup.recipients)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(f'["{SECRET}"]', id="a secret key"),
+        pytest.param(f'"{SECRET}"', id="of another type"),
+        pytest.param(f'[["{SECRET}"]]', id="nested"),
+        pytest.param(f'["{SECRET}"', id="no TOML"),
+    ],
+)
+def test_a_secret_key_in_the_configuration_is_not_repeated(home: Path, tmp_path: Path, value: str) -> None:
+    """`backup.recipients` may hold one by mistake: no error and no part of its traceback says it."""
+    toml = home / "clinic.toml"
+    toml.write_text(f"{toml.read_text()}\n[backup]\nrecipients = {value}\n")
+    disk = tmp_path / "disk"
+    disk.mkdir(mode=0o700)
+    arguments = ["backup", "create", "--to", str(disk), "--new-disk", "--home", str(home)]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 2
+    assert not holds_a_piece(done.output)
+    with pytest.raises(ClinicError) as caught:
+        recipients_of(home)
+    assert not holds_a_piece("".join(traceback.format_exception(caught.value)))

@@ -138,6 +138,35 @@ def test_export_needs_a_recipient(world: World, recipient: str) -> None:
     assert "log.exported" not in world.events()
 
 
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        pytest.param("{secret}", id="alone"),
+        pytest.param("  {secret}\r\n", id="with blanks"),
+        pytest.param("{public}\n{secret}", id="beside a good one"),
+        pytest.param("{public}{secret}", id="glued to a good one"),
+        pytest.param("age1{secret}", id="with another beginning"),
+        pytest.param("{lower}", id="in small letters"),
+        pytest.param("age1{bare}", id="its letters as a public key"),
+    ],
+)
+def test_a_secret_key_in_the_place_of_a_recipient_is_not_shown_again(
+    world: World, spelling: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not in the form, not in the error, not in the log of the program or of the clinic; a good recipient stays."""
+    identity = pyrage.x25519.Identity.generate()
+    secret, public = str(identity), str(pyrage.x25519.Identity.generate().to_public())
+    bare = secret.removeprefix("AGE-SECRET-KEY-1").lower()
+    typed = spelling.format(secret=secret, public=public, lower=secret.lower(), bare=bare)
+    with caplog.at_level("DEBUG"):
+        response = world.browser(Role.AUDITOR).post("/audit/export", recipient=typed)
+    assert response.status_code == 422
+    entries = b"".join(entry.body for entry in world.records.audit.entries()).decode()
+    for place in (response.text, str(response.headers), caplog.text, entries):
+        assert bare not in place.lower()
+    assert (public in response.text) == (spelling == "{public}\n{secret}")
+
+
 def test_patient_is_edited_and_found(world: World, patient: Patient) -> None:
     """Details can be changed; the search finds by part of the name and by record number."""
     browser = world.browser(Role.CLINICIAN)
