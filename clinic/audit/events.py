@@ -212,6 +212,16 @@ class SinkRestored(AuditEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class WitnessAdded(AuditEvent):
+    """A checkpoint over `entries` entries that this witness gave back is kept, and the log agrees with it."""
+
+    name: ClassVar[str] = "witness.added"
+    witness: Id
+    entries: Count
+    root: Digest
+
+
+@dataclass(frozen=True, slots=True)
 class PolicyActivated(AuditEvent):
     """From here on this policy set decides."""
 
@@ -811,6 +821,7 @@ _EVENTS: Final[tuple[type[AuditEvent], ...]] = (
     FactorRemoved,
     FactorRefused,
     GlassBroken,
+    WitnessAdded,
 )
 
 REGISTRY: Final[dict[str, type[AuditEvent]]] = {event.name: event for event in _EVENTS}

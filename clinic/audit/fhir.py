@@ -91,6 +91,7 @@ _BY_NOUN: Final = {
     "sink": _ALERT,
     "factor": _SECURITY,
     "glass": _ALERT,
+    "witness": _SECURITY,
 }
 _FAILED: Final = frozenset({"failed", "denied", "refused", "interrupted", "lost", "latched", "regressed"})
 _PROFILES: Final = {"C": "PatientCreate", "R": "PatientRead", "U": "PatientUpdate", "D": "PatientDelete"}

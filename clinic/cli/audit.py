@@ -12,6 +12,7 @@ import click
 from clinic.audit.consistency import growth, note_in
 from clinic.audit.database_file import forget_cached
 from clinic.audit.entry import Entry
+from clinic.audit.events import WitnessAdded
 from clinic.audit.export import export as write_export
 from clinic.audit.export import open_export
 from clinic.audit.export_range import Bound, resolve
@@ -111,10 +112,16 @@ def witness() -> None:
 @click.option("--name", default="witness", show_default=True, help="Which device: small letters, digits, hyphens.")
 @home_option
 def witness_add(*, file: Path, name: str) -> None:
-    """Keep the checkpoint in FILE.  One that the log does not fit is kept, too, and then nothing starts."""
+    """Keep the checkpoint in FILE, and record that.  One that the log does not fit is kept, too: then nothing starts.
+
+    A log that was caught out gets no entry more: the file is what speaks against it.
+    """
     config, _, records = open_here()
     kept = add(config.home, records.audit, name=name, text=read_text(file))
-    out.print(f"kept: `{kept.name}` saw {kept.checkpoint.size} entries, and the log agrees", markup=False)
+    checkpoint = kept.checkpoint
+    event = WitnessAdded(witness=kept.name, entries=checkpoint.size, root=checkpoint.root.hex())
+    records.audit.confirm(records.audit.append(event, actor=OPERATOR))
+    out.print(f"kept: `{kept.name}` saw {checkpoint.size} entries, and the log agrees", markup=False)
 
 
 @witness.command("list")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -39,8 +40,10 @@ def test_a_data_folder_that_was_put_back_whole_does_not_start(config: Config, tm
     seen.write_text(open_records(config, keyring).audit.checkpoint(), encoding="utf-8")
     put_back(config, tmp_path / "old")
     assert clinic(config, "audit", "verify").exit_code == 0
+    size = open_records(config, keyring).audit.size()
     given_back = clinic(config, "audit", "witness", "add", str(seen), "--name", "tablet")
     assert (given_back.exit_code, "audit_rolled_back" in given_back.stderr) == (1, True)
+    assert open_records(config, keyring).audit.size() == size, "a log that was caught out gets no entry more"
     with pytest.raises(AuditError) as caught:
         record_unlock(config, keyring)
     assert caught.value.code == "audit_rolled_back"
@@ -50,14 +53,19 @@ def test_a_data_folder_that_was_put_back_whole_does_not_start(config: Config, tm
 
 
 def test_a_witness_that_agrees_is_listed(config: Config, records: Records, tmp_path: Path) -> None:
-    """`witness add` and `list`, and a checkpoint with the proof since an earlier one."""
+    """`witness add`, recorded once, and `list`, and a checkpoint with the proof since an earlier one."""
     record_unlock(config, unlock_home(config))
     note = tmp_path / "note.txt"
     assert clinic(config, "audit", "checkpoint", "--since", "1", "--out", str(note)).exit_code == 0
     assert note.read_text(encoding="utf-8").startswith("old 1\n")
-    assert clinic(config, "audit", "witness", "add", str(note)).exit_code == 0
+    seen = records.audit.head()
+    assert clinic(config, "audit", "witness", "add", str(note), "--name", "tablet").exit_code == 0
+    (entry,) = records.audit.named("witness.added")
+    assert json.loads(entry.body) == {"witness": "tablet", "entries": seen.size, "root": seen.root.hex()}
+    assert clinic(config, "audit", "witness", "add", str(tmp_path / "none.txt")).exit_code == 2
+    assert len(list(records.audit.named("witness.added"))) == 1
     listed = clinic(config, "audit", "witness", "list")
-    assert f"{records.audit.size()} entries" in listed.stdout
+    assert f"{seen.size} entries" in listed.stdout
     assert '"entries"' in clinic(config, "audit", "witness", "list", "--json").stdout
     assert clinic(config, "audit", "verify", "--checkpoint", str(note)).exit_code == 0
     record_unlock(config, unlock_home(config))
