@@ -78,9 +78,9 @@ _LAST: Final = f"SELECT {_COLUMNS} FROM audit_entries ORDER BY seq DESC LIMIT 1"
 _ONE: Final = f"SELECT {_COLUMNS} FROM audit_entries WHERE seq = ?"  # noqa: S608 - constants only
 # Each page is a transaction of its own: a slow reader blocks nobody.  By rowid, which is `seq` in our table, because
 # even in a table that somebody put in its place no row can hide from it: neither a number given twice, nor one below 1.
-_PAGE_OF_ROWS: Final = text(
+_PAGE_OF_ROWS: Final = (
     f"SELECT rowid AS place, {_COLUMNS} FROM audit_entries "  # noqa: S608 - constants only
-    "WHERE rowid >= :first AND rowid <= :last ORDER BY rowid LIMIT :page"
+    "WHERE rowid >= ? AND rowid <= ? ORDER BY rowid LIMIT ?"
 )
 _PAGE_OF_NAMED: Final = text(
     f"SELECT seq AS place, {_COLUMNS} FROM audit_entries "  # noqa: S608 - constants only
@@ -477,12 +477,12 @@ class AuditLog:
         end = _HIGHEST if last is None else last
         while begin <= end:
             with self._reported("read"), self._read() as conn:
-                found = conn.execute(_PAGE_OF_ROWS, {"first": begin, "last": end, "page": _PAGE}).all()
-            for place, *columns in found:
-                begin = place + 1
-                yield RawEntry(*columns)
+                found = conn.exec_driver_sql(_PAGE_OF_ROWS, (begin, end, _PAGE)).all()
+            for row in found:
+                yield RawEntry._make(row[1:])
             if len(found) < _PAGE:
                 return
+            begin = found[-1][0] + 1
 
     def named(self, *names: str, first: int = 1) -> Iterator[Entry]:
         """Yield the entries of these events from `first` on, in order; the database passes over all others."""

@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 from clinic.audit.checkpoint import Checkpoint, open_checkpoint
@@ -32,6 +33,7 @@ _ACTOR: Final = re.compile(rb"[A-Za-z0-9_.:-]{1,128}")
 _AT: Final = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 _ROLES: Final = frozenset(role.value.encode() for role in Role)
 _MAX_SEQ: Final = 2**63 - 1
+_NAMES: Final = 512
 _TYPES: Final = (int, *[bytes] * 7)
 _SHORT: Final = 512
 _LENGTHS: Final = tuple(size.to_bytes(4, "big") for size in range(_SHORT))
@@ -233,12 +235,24 @@ class _Walk:
 def _rehash(row: RawEntry, seq: int) -> bytes:
     """Compute the hash that this row would carry as entry `seq` (FORMAT.md, section 2)."""
     _, at, actor, role, event, body, prev_hash, _, sealed = row
-    plain = (
-        *(_PREFIX if sealed is None else _PREFIX_SEALED, _LENGTHS[8], seq.to_bytes(8, "big")),
-        *(_length(prev_hash), prev_hash, _length(at), at, _length(actor), actor),
-        *(_length(role), role, _length(event), event, _length(body), body),
-    )
-    return hashlib.sha256(b"".join(plain if sealed is None else (*plain, _length(sealed), sealed))).digest()
+    names = _framed_names(actor, role, event)
+    number, size, when = seq.to_bytes(8, "big"), _length(body), _length(at)
+    if sealed is None:
+        plain = (_PREFIX, _LENGTHS[8], number, _length(prev_hash), prev_hash, when, at, names, size, body)
+        return hashlib.sha256(b"".join(plain)).digest()
+    whole = (_PREFIX_SEALED, _LENGTHS[8], number, _length(prev_hash), prev_hash, when, at, names, size, body)
+    return hashlib.sha256(b"".join((*whole, _length(sealed), sealed))).digest()
+
+
+# Few different ones come again and again; what no writer uses ends the walk, so that at most one such is ever held.
+@lru_cache(maxsize=_NAMES)
+def _framed_names(actor: bytes, role: bytes, event: bytes) -> bytes:
+    return b"".join((_length(actor), actor, _length(role), role, _length(event), event))
+
+
+@lru_cache(maxsize=_NAMES)
+def _is_somebody(actor: bytes, role: bytes) -> bool:
+    return role in _ROLES and _ACTOR.fullmatch(actor) is not None
 
 
 def _length(field: bytes) -> bytes:
@@ -265,15 +279,15 @@ def _is_well_typed(row: RawEntry) -> bool:
     sealed = row.sealed
     if sealed is not None and not (type(sealed) is bytes and MIN_SEALED <= len(sealed) <= MAX_SEALED):
         return False
-    if tuple(map(type, row[:-1])) != _TYPES or not 0 < row.seq <= _MAX_SEQ:
+    if (*map(type, row[:-1]),) != _TYPES or not 0 < row.seq <= _MAX_SEQ:
         return False
-    return len(row.prev_hash) == HASH_BYTES and len(row.hash) == HASH_BYTES
+    return len(row.prev_hash) == HASH_BYTES == len(row.hash)
 
 
 def _content(row: RawEntry) -> _Finding | None:
     """Check that a well-hashed row says something that this program could have said."""
     seq = row.seq
-    if not _AT.fullmatch(row.at) or row.role not in _ROLES or not _ACTOR.fullmatch(row.actor):
+    if not _AT.fullmatch(row.at) or not _is_somebody(row.actor, row.role):
         return _Finding(Problem.MALFORMED, seq, f"entry `{seq}` is not an audit entry")
     if is_canonical(row.event, row.body):
         return None
