@@ -1,4 +1,4 @@
-"""What sealing costs, everything else equal: the same patients in the clear and sealed, without and with an audit entry.
+"""What sealing costs, everything else equal: the same patients in the clear and sealed, without and with an entry.
 
 Run with `make bench`.  The kinds take turns row by row in one database file, so that they share what the machine has to
 give; nothing here passes or fails by time.
