@@ -34,7 +34,6 @@ _AT: Final = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 _ROLES: Final = frozenset(role.value.encode() for role in Role)
 _MAX_SEQ: Final = 2**63 - 1
 _NAMES: Final = 512
-_TYPES: Final = (int, *[bytes] * 7)
 _SHORT: Final = 512
 _LENGTHS: Final = tuple(size.to_bytes(4, "big") for size in range(_SHORT))
 _SEARCH: Final = 128
@@ -178,7 +177,7 @@ class _Walk:
         self._prev = row.hash
         self._next += 1
         self._tree.append(row.hash)
-        return self._compare_marks()
+        return self._compare_marks() if self._tree.size in self._marks else None
 
     def finish(self) -> _Finding | None:
         size = self._tree.size
@@ -276,12 +275,14 @@ def _forked(mark: Checkpoint) -> _Finding:
 
 def _is_well_typed(row: RawEntry) -> bool:
     # SQLite stores any type in any column, so what the annotations promise is checked here.
-    sealed = row.sealed
+    seq, at, actor, role, event, body, prev_hash, digest, sealed = row
     if sealed is not None and not (type(sealed) is bytes and MIN_SEALED <= len(sealed) <= MAX_SEALED):
         return False
-    if (*map(type, row[:-1]),) != _TYPES or not 0 < row.seq <= _MAX_SEQ:
+    texts = type(at) is type(actor) is type(role) is type(event) is type(body) is bytes
+    hashes = type(prev_hash) is type(digest) is bytes
+    if not (texts and hashes and type(seq) is int and 0 < seq <= _MAX_SEQ):
         return False
-    return len(row.prev_hash) == HASH_BYTES == len(row.hash)
+    return len(prev_hash) == HASH_BYTES == len(digest)
 
 
 def _content(row: RawEntry) -> _Finding | None:

@@ -47,6 +47,7 @@ def test_the_whole_gate_at_sixteen_clients(records: Records, tmp_path: Path) -> 
     insert = plain(tmp_path / "plain.db")
     _, base_median, base_p99 = load(insert, rate=RATE)
     slow, median, p99 = load(through_the_gate, rate=RATE)
+    _, half_median, half_p99 = load(through_the_gate, rate=RATE / 2)
     most_inserts, _, _ = load(insert)
     most_decided, _, _ = load(decided)
     most, most_median, most_p99 = load(through_the_gate)
@@ -57,6 +58,7 @@ def test_the_whole_gate_at_sixteen_clients(records: Records, tmp_path: Path) -> 
         f"{median / base_median:.2f}; added p99 {p99:.1f} ms against a model that answers at once, "
         f"{p99 - base_p99:.1f} ms against the insert"
     )
+    say(f"half as many: median {half_median:.1f} ms, p99 {half_p99:.1f} ms")
     say(
         f"as many as they can, {CLIENTS} clients: through the gate {most:.0f}/s, median {most_median:.1f} ms, "
         f"p99 {most_p99:.1f} ms; plain inserts {most_inserts:.0f}/s ({most / most_inserts:.2f} of that); "
