@@ -103,7 +103,10 @@ def test_verifying_in_memory() -> None:
     assert (report.ok, report.entries) == (True, IN_MEMORY)
     say(f"machine: {machine()}, load {os.getloadavg()[0]:.1f}")
     say(
-        f"verifying in memory: {verified:,.0f} entries/s, {worked:,.0f} a second of processor time; one SHA-256 of each alone: {hashed:,.0f}/s"
+        say(
+            f"verifying in memory: {verified:,.0f} entries/s, {worked:,.0f} a second of processor time; "
+            f"one SHA-256 of each alone: {hashed:,.0f}/s"
+        )
     )
 
 
