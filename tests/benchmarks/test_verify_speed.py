@@ -103,10 +103,8 @@ def test_verifying_in_memory() -> None:
     assert (report.ok, report.entries) == (True, IN_MEMORY)
     say(f"machine: {machine()}, load {os.getloadavg()[0]:.1f}")
     say(
-        say(
-            f"verifying in memory: {verified:,.0f} entries/s, {worked:,.0f} a second of processor time; "
-            f"one SHA-256 of each alone: {hashed:,.0f}/s"
-        )
+        f"verifying in memory: {verified:,.0f} entries/s, {worked:,.0f} a second of processor time; "
+        f"one SHA-256 of each alone: {hashed:,.0f}/s"
     )
 
 
