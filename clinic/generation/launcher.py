@@ -5,6 +5,7 @@ Rules kept here:
 * Nothing is started whose weights or adapter are not the ones that the profile pins.
 * The server runs without network, and that is checked on every one of its processes after it came up; where it cannot
   be had, the server does not run.  Only `network = "host-unsafe"` in the profile lifts this.
+* vLLM listens beside its socket until it is proven, and is moved there then; our llama.cpp child moves itself.
 * Its socket is its owner's alone (0600) unless told otherwise.  A folder made for it gets 0700; one that is there keeps
   the mode that the administrator, or systemd, gave it.
 * A stale socket is removed before, and ours after; one on which somebody else listens is never touched.
@@ -29,7 +30,7 @@ from typing import Final
 
 from clinic.config import Config
 from clinic.errors import ClinicError, ConfigError, GenerationError
-from clinic.generation.client import is_healthy
+from clinic.generation.client import adapter_changes_answer, is_healthy
 from clinic.generation.commands import keeper_command, server_command, server_environment
 from clinic.generation.confinement import (
     EXIT_NOT_CONFINED,
@@ -176,8 +177,11 @@ class ModelServer:
         self._keeper = self._start_keeper()
         try:
             self._wait_until_ready(self._keeper)
-            self.socket.chmod(self._socket_mode)
             self._require_confinement()
+            self._require_adapter()
+            listening = self._listening()
+            listening.chmod(self._socket_mode)
+            listening.rename(self.socket)
         except ClinicError:
             self._end_keeper()
             self._remove_sockets()
@@ -198,10 +202,15 @@ class ModelServer:
     def _sockets(self) -> tuple[Path, Path]:
         return self.socket, self.socket.with_name(f"{self.socket.stem}.starting.sock")
 
+    def _listening(self) -> Path:
+        """Return where the server listens while it starts."""
+        final, starting = self._sockets()
+        return starting if self.profile.engine is Engine.VLLM else final
+
     def _start_keeper(self) -> subprocess.Popen[bytes]:
         if self._weights is None:
             raise RuntimeError("start() checks the weights first")
-        command = server_command(self.profile, weights=self._weights, socket=self.socket)
+        command = server_command(self.profile, weights=self._weights, socket=self._listening())
         descriptor = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             os.fchmod(descriptor, 0o600)
@@ -220,13 +229,14 @@ class ModelServer:
             os.close(descriptor)
 
     def _wait_until_ready(self, keeper: subprocess.Popen[bytes]) -> None:
+        listening = self._listening()
         deadline = time.monotonic() + self.profile.ready_timeout_s
         while time.monotonic() < deadline:
             if (code := keeper.poll()) is not None:
                 raise _start_failure(code)
             if self._stopping.is_set():
                 raise GenerationError("the model server was told to stop while it started")
-            if self.socket.exists() and is_healthy(self.socket):
+            if listening.exists() and is_healthy(listening):
                 return
             time.sleep(_POLL_S)
         raise GenerationError(
@@ -240,6 +250,12 @@ class ModelServer:
         evidence = self.evidence()
         if not evidence or not all(item.confined for item in evidence):
             raise _not_confined()
+
+    def _require_adapter(self) -> None:
+        if self.profile.engine is not Engine.VLLM or self.profile.adapter is None:
+            return  # llama.cpp's child has asked the canary itself
+        if not adapter_changes_answer(self._listening(), self.profile):
+            raise _without_effect()
 
     def _end_keeper(self) -> None:
         keeper = self._keeper
@@ -363,14 +379,18 @@ def _start_failure(code: int) -> GenerationError:
     if code == EXIT_NOT_CONFINED:
         return _not_confined()
     if code == EXIT_ADAPTER_WITHOUT_EFFECT:
-        return GenerationError(
-            "the adapter does not change the model's answer",
-            code="adapter_without_effect",
-            hint="it belongs to other weights: restore both files that the profile names",
-        )
+        return _without_effect()
     reason = {EXIT_NOT_FOUND: "its program is not installed", EXIT_NOT_LOADED: "it could not load the model"}
     return GenerationError(
         f"the model server did not start: {reason.get(code, f'exit {code}')}", hint="see logs/model.log"
+    )
+
+
+def _without_effect() -> GenerationError:
+    return GenerationError(
+        "the adapter does not change the model's answer",
+        code="adapter_without_effect",
+        hint="it belongs to other weights: restore both files that the profile names",
     )
 
 

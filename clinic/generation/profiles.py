@@ -56,7 +56,10 @@ class Weights(_Section):
 
 
 class Adapter(_Section):
-    """A LoRA in GGUF; `file` is relative to the profile's folder.  On the text `canary` it must change the answer."""
+    """A LoRA: a GGUF file for llama.cpp, a PEFT folder for vLLM; `file` is relative to the profile's folder.
+
+    On the text `canary` it must change the answer.
+    """
 
     file: Path
     sha256: Sha256
@@ -70,14 +73,27 @@ class LlamaSettings(_Section):
 
 
 class VllmSettings(_Section):
-    """Settings of `vllm serve`; the flags that keep it private and offline are not settable."""
+    """Settings of `vllm serve`; the flags that keep it private and offline are not settable.
+
+    Attributes:
+        program: where `vllm` is.
+        dialect: how the model writes thoughts and calls of tools; `plain` for one that knows neither.
+        cpu_kv_cache_gib: memory for the cache of a server without a GPU.
+        max_lora_rank: the highest rank of an adapter; read only if there is one.
+        images, sounds: how many of them one request may carry; our client sends none yet.
+    """
 
     program: str = "vllm"
+    dialect: Literal["gemma4", "qwen3", "plain"] = "gemma4"
     chat_template: Path | None = None
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.70
     kv_cache_dtype: Literal["auto", "fp8"] = "auto"
     dtype: Literal["auto", "bfloat16"] = "auto"
     quantization: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,64}$")] | None = None
+    cpu_kv_cache_gib: Annotated[int, Field(ge=1, le=1024)] | None = None
+    max_lora_rank: Literal[8, 16, 32, 64, 128, 256] = 64
+    images: Annotated[int, Field(ge=0, le=16)] = 0
+    sounds: Annotated[int, Field(ge=0, le=16)] = 0
     max_num_seqs: Annotated[int, Field(ge=1, le=1024)] = 8
     enforce_eager: bool = False
     data_parallel_size: Annotated[int, Field(ge=1, le=64)] = 1
@@ -102,8 +118,8 @@ class Profile(_Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.adapter is not None and self.engine is not Engine.LLAMA_CPP:
-            raise ValueError("an adapter is supported by engine `llama.cpp` only")
+        if self.adapter is not None and self.engine is Engine.EXTERNAL:
+            raise ValueError("an adapter of somebody else's server is not ours to prove")
         if self.engine is not Engine.LLAMA_CPP and "llama" in self.model_fields_set:
             raise ValueError("section `llama` belongs to engine `llama.cpp`")
         if self.engine is not Engine.VLLM and "vllm" in self.model_fields_set:
@@ -122,6 +138,11 @@ class Profile(_Section):
     def served_name(self) -> str:
         """The name under which the server must answer: it carries the digest, so a wrong model cannot go unnoticed."""
         return f"{self.id}-{self.sha256[:16] or 'unpinned'}"
+
+    @property
+    def base_name(self) -> str:
+        """The name of the model without its adapter, where vLLM serves both; nothing but the canary asks for it."""
+        return f"{self.served_name}-base"
 
     @property
     def identity(self) -> ModelIdentity:

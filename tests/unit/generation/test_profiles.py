@@ -46,7 +46,7 @@ def test_the_embedded_profile_pins_what_ships() -> None:
     [
         pytest.param('style = "completion"', 'style = "completion"\ntypo = 1', id="unknown key"),
         pytest.param('id = "gemma-3-270m"', 'id = "../x"', id="bad id"),
-        pytest.param('engine = "llama.cpp"', 'engine = "vllm"', id="adapter with another engine"),
+        pytest.param('engine = "llama.cpp"', 'engine = "external"', id="adapter of a foreign server"),
         pytest.param('engine = "llama.cpp"', 'engine = "llama.cpp"\nnetwork = "host"', id="network misspelt"),
         pytest.param("[weights]\n", '[weights]\npath = "/x"\n', id="two sources"),
         pytest.param("[weights]\n", "[vllm]\n[weights]\n", id="section of another engine"),
