@@ -74,7 +74,7 @@ def test_the_same_prompt_gives_what_the_embedded_engine_gives(completion_clinic:
 
 
 def test_every_process_is_confined(completion_clinic: VllmClinic) -> None:
-    """Server, engine core and worker have a network of their own, loopback only; this process has more (the control)."""
+    """Server, engine core and worker have a network of their own, loopback only; this one has more (the control)."""
     evidence = {item.pid: item for item in completion_clinic.server.evidence()}
     for title in ("vllm\0serve", "VLLM::EngineCore", "VLLM::Worker"):
         item = evidence[completion_clinic.process(title)]
