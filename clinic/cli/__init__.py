@@ -27,6 +27,7 @@ _COMMANDS = {
     "transcribe": ("clinic.cli.speech:transcribe", "Transcribe a recording; nothing is stored."),
     "note": ("clinic.cli.note:note", "Draft a note from a transcript, or verify one."),
     "policy": ("clinic.cli.policy:policy", "The prompt policies: check, test, activate, roll back, explain."),
+    "models": ("clinic.cli.models:models", "Check the weights on this machine against the profile."),
     "audit": ("clinic.cli.audit:audit", "The tamper-evident log."),
     "glass": ("clinic.cli.glass:glass", "Break the glass for a refused encounter; list who did."),
     "keys": ("clinic.cli.keys:keys", "Unlock, seal, recover, rotate the keys."),

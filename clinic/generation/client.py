@@ -13,6 +13,7 @@ A retry goes to the same released prompt: the same text, decided and recorded on
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import socket as socketlib
@@ -27,6 +28,7 @@ from typing import Annotated, Any, TypeVar
 import httpx
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from clinic.audit.events import GenerationAuthorized, from_canonical
 from clinic.domain import Completion, ModelIdentity, PromptPart, SectionText
 from clinic.errors import GenerationError
 from clinic.generation.generator import Progress
@@ -148,10 +150,11 @@ class ModelClient:
         prompt = released.claim()
         if prompt.model != self.identity:
             raise RuntimeError("the prompt was built for another model")
+        salt = _cache_salt(released)
         tally = _Tally()
         sections: list[SectionText] = []
         for part in prompt.parts:
-            sections.append(self._answer(part, released.generation, tally, deadline))
+            sections.append(self._answer(part, salt, tally, deadline))
             if progress is not None:
                 progress(len(sections), len(prompt.parts))
         return Completion(
@@ -180,11 +183,11 @@ class ModelClient:
         models = _read(_Models, self._request("GET", "/v1/models", None, deadline))
         return self._profile.served_name in [model.id for model in models.data]
 
-    def _answer(self, part: PromptPart, generation: str, tally: _Tally, deadline: float) -> SectionText:
+    def _answer(self, part: PromptPart, salt: str, tally: _Tally, deadline: float) -> SectionText:
         problem = GenerationError("no attempt was made")
         for attempt in range(_ATTEMPTS):
             tally.attempts += 1
-            path, body = self._call(part, generation, attempt)
+            path, body = self._call(part, salt, attempt)
             reply = self._request("POST", path, body, deadline)
             try:
                 answer = _read(_Answer, reply)
@@ -194,7 +197,7 @@ class ModelClient:
                 problem = error
         raise problem
 
-    def _call(self, part: PromptPart, generation: str, attempt: int) -> tuple[str, dict[str, Any]]:
+    def _call(self, part: PromptPart, salt: str, attempt: int) -> tuple[str, dict[str, Any]]:
         body: dict[str, Any] = {
             "model": self._profile.served_name,
             "max_tokens": part.max_tokens,
@@ -205,7 +208,7 @@ class ModelClient:
         if part.stop:
             body["stop"] = list(part.stop)
         if self._profile.engine is Engine.VLLM:
-            body["cache_salt"] = generation  # no sharing of cached prompts between patients
+            body["cache_salt"] = salt
         if self._profile.engine is Engine.LLAMA_CPP:
             body["cache_prompt"] = True
         if part.text is not None:
@@ -266,6 +269,17 @@ def adapter_changes_answer(socket: Path, profile: Profile) -> bool:
     names = (profile.served_name, profile.base_name)
     with_adapter, without = (client.complete_canary(profile.adapter.canary, name) for name in names)
     return with_adapter != without
+
+
+def _cache_salt(released: ReleasedPrompt) -> str:
+    """Return what keeps cached prompts of patients apart: the same for one patient, and no name of theirs.
+
+    It is made from the patient's pseudonym in the audit log, a keyed hash of the id, and is not that pseudonym.
+    """
+    event = from_canonical(released.authorized.event, released.authorized.body)
+    if not isinstance(event, GenerationAuthorized):
+        raise RuntimeError("a released prompt was authorised by something else")  # noqa: TRY004 - an order mistake
+    return hashlib.sha256(b"clinic-cache-salt-v1\0" + event.patient.encode()).hexdigest()
 
 
 def _require_listener(path: Path) -> None:

@@ -41,7 +41,7 @@ from clinic.generation.confinement import (
 )
 from clinic.generation.llama_child import EXIT_ADAPTER_WITHOUT_EFFECT, EXIT_NOT_LOADED
 from clinic.generation.profiles import Engine, Profile, folder_sha256, load_profile
-from clinic.weights import GEMMA_3_270M, assemble, file_sha256
+from clinic.weights import GEMMA_3_270M, WeightSet, assemble, file_sha256
 
 _PACKAGED: Final = {GEMMA_3_270M.name: GEMMA_3_270M}
 _POLL_S: Final = 0.1
@@ -341,23 +341,36 @@ def checked_weights(profile: Profile, models_dir: Path) -> Path:
         )
     if profile.adapter is not None:
         _require_digest(profile.adapter.file, profile.adapter.sha256)
+    path = located_weights(profile, models_dir)
+    if weights.package is None:
+        _require_digest(path, weights.sha256)
+    elif _packaged(weights.package).sha256 != weights.sha256:
+        raise _damaged(Path(weights.package))
+    return path
+
+
+def located_weights(profile: Profile, models_dir: Path) -> Path:
+    """Return where the weights of a profile lie, a packaged set put together and checked; nothing else is compared.
+
+    Raises:
+        ConfigError: `weights_missing`, `weights_damaged`.
+    """
+    weights = profile.weights
     if weights.package is not None:
-        return _packaged(weights.package, weights.sha256, models_dir)
+        packaged = _packaged(weights.package)
+        return assemble(packaged, models_dir) / packaged.files[0].name  # checks every file
     if weights.path is None:
         raise ConfigError("the profile names no weights", code="weights_missing")
-    _require_digest(weights.path, weights.sha256)
     return weights.path
 
 
-def _packaged(name: str, sha256: str, models_dir: Path) -> Path:
+def _packaged(name: str) -> WeightSet:
     packaged = _PACKAGED.get(name)
     if packaged is None:
         raise ConfigError(
             f"there is no packaged model `{name}`", code="weights_missing", hint=f"known: {', '.join(_PACKAGED)}"
         )
-    if packaged.sha256 != sha256:
-        raise _damaged(Path(name))
-    return assemble(packaged, models_dir) / packaged.files[0].name  # checks every file
+    return packaged
 
 
 def _require_digest(path: Path, sha256: str) -> None:

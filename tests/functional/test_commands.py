@@ -246,3 +246,25 @@ def test_init_prints_three_sheets(tmp_path: Path) -> None:
         assert list(map(int, sorted(numbered, key=int))) == list(range(1, 34))
         shares.append(" ".join(numbered[str(place)] for place in range(1, 34)))
     recover(Config.load(tmp_path / "h"), RecoveryKey.from_shares(shares[0], shares[2]), NEW)
+
+
+def test_models_are_held_against_their_profile(config: Config, tmp_path: Path) -> None:
+    """`clinic models verify` prints the digests to pin, and ends with 1 where weights are not what the profile pins."""
+    done = clinic("models", "verify", "--json", config=config)
+    assert done.exit_code == 0
+    assert [part["part"] for part in document(done)["parts"]] == ["weights", "adapter"]
+    weights = tmp_path / "model"
+    weights.mkdir()
+    (weights / "model.safetensors").write_bytes(b"weights")
+    text = 'id = "gemma-x"\nlabel = "x"\nlicence = "x"\nengine = "vllm"\nstyle = "chat"\ncontext_tokens = 8192\n'
+    profile = tmp_path / "p.toml"
+    profile.write_text(f'{text}[weights]\npath = "{weights}"\n')
+    unpinned = clinic("models", "verify", "--json", "--profile", str(profile), config=config)
+    assert unpinned.exit_code == 1
+    (part,) = document(unpinned)["parts"]
+    profile.write_text(f'{text}[weights]\npath = "{weights}"\nsha256 = "{part["sha256"]}"\n')
+    assert clinic("models", "verify", "--profile", str(profile), config=config).exit_code == 0
+    (weights / "model.safetensors").write_bytes(b"other weights")
+    changed = clinic("models", "verify", "--profile", str(profile), config=config)
+    assert changed.exit_code == 1
+    assert "NOT WHAT IS PINNED" in changed.output

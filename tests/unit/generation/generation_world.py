@@ -80,15 +80,15 @@ def prompt_for(profile: Profile, transcript: Transcript | None = None) -> Prompt
     return build_prompt(load_template("soap"), transcript or visit(), profile.identity, Action.DRAFT_NOTE)
 
 
-def release(prompt: Prompt) -> ReleasedPrompt:
-    """Release a prompt through the real gate."""
+def release(prompt: Prompt, *, patient: str = "ab" * 16) -> ReleasedPrompt:
+    """Release a prompt through the real gate; `patient`: a pseudonym."""
     decision = Permit(
         policies=("all",), obligations=("evidence:required", "label:draft", "max_tokens:32768"), policy_set=DIGEST
     )
     event = GenerationAuthorized(
         generation=new_id(),
         encounter=new_id(),
-        patient="ab" * 16,
+        patient=patient,
         action=prompt.action.value,
         purpose="treatment",
         policy_set=DIGEST,

@@ -218,3 +218,16 @@ def test_each_engine_is_asked_in_its_own_way(
     keys = set(json.loads(body))
     assert present <= keys
     assert not absent & keys
+
+
+def test_cached_prompts_are_shared_by_one_patient_only(tmp_path: Path) -> None:
+    """The salt is one for a patient, another for another, and is not the pseudonym of the audit log."""
+    salts = []
+    profile = chat_profile(Engine.VLLM)
+    with faulty_server(tmp_path / "m.sock", serving(profile, answer(json.dumps(NOTE)))) as requests:
+        client = ModelClient(tmp_path / "m.sock", profile=profile, timeout_s=10)
+        for patient in ("ab" * 16, "ab" * 16, "cd" * 16):
+            client.generate(release(prompt_for(profile), patient=patient))
+            salts.append(json.loads(requests[-1].split(b"\r\n\r\n", 1)[1])["cache_salt"])
+    assert salts[0] == salts[1] != salts[2]
+    assert "ab" * 16 not in salts[0]

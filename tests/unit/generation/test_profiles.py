@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -10,7 +11,15 @@ import pytest
 from clinic.errors import ConfigError
 from clinic.generation.commands import llama_command, server_command, server_environment, vllm_command
 from clinic.generation.launcher import checked_weights
-from clinic.generation.profiles import Engine, Profile, folder_sha256, inference_threads, load_profile
+from clinic.generation.profiles import (
+    Adapter,
+    Engine,
+    Profile,
+    VllmSettings,
+    folder_sha256,
+    inference_threads,
+    load_profile,
+)
 from clinic.weights import GEMMA_3_270M
 from tests.unit.generation.generation_world import DIGEST, PROFILES, chat_profile, embedded
 
@@ -147,6 +156,21 @@ def test_the_vllm_command_line() -> None:
         "--kv-cache-dtype",
         "fp8",
     ]
+
+
+def test_the_vllm_command_line_of_another_family_with_an_adapter() -> None:
+    """A profile is all it takes: other parsers or none, and an adapter that answers under the profile's name."""
+    adapter = Adapter(file=Path("/m/lora"), sha256=DIGEST, canary="Say it.")
+    profile = chat_profile(Engine.VLLM).model_copy(update={"adapter": adapter})
+    for dialect, parsers in (("qwen3", ["qwen3", "hermes"]), ("plain", [])):
+        other = profile.model_copy(update={"vllm": VllmSettings(dialect=dialect)})
+        command = vllm_command(other, weights=Path("/m/g"), socket=Path("/s.sock"))
+        named = [command[command.index(f"--{kind}-parser") + 1] for kind in ("reasoning", "tool-call") if parsers]
+        assert named == parsers
+        assert parsers or not any("-parser" in word for word in command)
+        assert command[command.index("--served-model-name") + 1] == profile.base_name != profile.served_name
+        module = {"name": profile.served_name, "path": "/m/lora"}
+        assert json.loads(command[command.index("--lora-modules") + 1]) == module
 
 
 def test_the_llama_command_line_leaves_a_core_free() -> None:
