@@ -47,6 +47,7 @@ _HTTP_ERROR = 400
 _HTTP_SERVER_ERROR = 500
 _HTTP_UNAVAILABLE = 503
 _ATTEMPTS = 2
+_MOST_STOPS = 4  # the OpenAI-compatible API allows no more; vLLM refuses the whole request
 
 _COMPACT = {"x-guidance": {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}}
 """Without this a model may answer with white space until its tokens are used up."""
@@ -206,7 +207,8 @@ class ModelClient:
             "stream": False,
         }
         if part.stop:
-            body["stop"] = list(part.stop)
+            most = None if self._profile.engine is Engine.LLAMA_CPP else _MOST_STOPS
+            body["stop"] = list(part.stop[:most])  # the others are kept by `_section_text`
         if self._profile.engine is Engine.VLLM:
             body["cache_salt"] = salt
         if self._profile.engine is Engine.LLAMA_CPP:
@@ -352,8 +354,11 @@ def _section_text(part: PromptPart, choice: _Choice) -> SectionText:
     if part.text is not None:
         if choice.text is None:
             raise _invalid()
+        answered, stopped = _up_to_stop(choice.text, part.stop)
         # A section is bounded on purpose; the parser drops what `length` left unfinished.
-        return SectionText(section=part.section, text=choice.text, finish_reason=choice.finish_reason)
+        return SectionText(
+            section=part.section, text=answered, finish_reason="stop" if stopped else choice.finish_reason
+        )
     text = None if choice.message is None else choice.message.content
     if choice.finish_reason == "length":
         raise GenerationError(
@@ -362,6 +367,11 @@ def _section_text(part: PromptPart, choice: _Choice) -> SectionText:
     if text is None or (part.json_schema is not None and read_note(text, part.json_schema) is None):
         raise _invalid()
     return SectionText(section=part.section, text=text, finish_reason=choice.finish_reason)
+
+
+def _up_to_stop(text: str, stops: tuple[str, ...]) -> tuple[str, bool]:
+    ends = [end for end in (text.find(stop) for stop in stops) if end >= 0]
+    return (text[: min(ends)], True) if ends else (text, False)
 
 
 def _unavailable() -> GenerationError:

@@ -231,3 +231,16 @@ def test_cached_prompts_are_shared_by_one_patient_only(tmp_path: Path) -> None:
             salts.append(json.loads(requests[-1].split(b"\r\n\r\n", 1)[1])["cache_salt"])
     assert salts[0] == salts[1] != salts[2]
     assert "ab" * 16 not in salts[0]
+
+
+def test_an_engine_that_takes_four_stops_ends_at_the_fifth_all_the_same(tmp_path: Path) -> None:
+    """The API allows four stop texts: the client keeps those that cannot be sent, and cuts the answer itself."""
+    profile = embedded().model_copy(update={"engine": Engine.VLLM})
+    prompt = prompt_for(profile)
+    fifth = prompt.parts[0].stop[4]
+    with faulty_server(
+        tmp_path / "m.sock", serving(profile, answer(f"Sore throat.{fifth} more", "length"))
+    ) as requests:
+        completion = ModelClient(tmp_path / "m.sock", profile=profile, timeout_s=10).generate(release(prompt))
+    assert len(json.loads(requests[-1].split(b"\r\n\r\n", 1)[1])["stop"]) == 4
+    assert {(section.text, section.finish_reason) for section in completion.sections} == {("Sore throat.", "stop")}
