@@ -26,6 +26,7 @@ _COMMANDS = {
     "consult": ("clinic.cli.flow:consult", "From a recording to a draft note."),
     "transcribe": ("clinic.cli.speech:transcribe", "Transcribe a recording; nothing is stored."),
     "note": ("clinic.cli.note:note", "Draft a note from a transcript, or verify one."),
+    "eval": ("clinic.cli.evaluate:evaluate", "Measure verification on notes with planted errors."),
     "policy": ("clinic.cli.policy:policy", "The prompt policies: check, test, activate, roll back, explain."),
     "models": ("clinic.cli.models:models", "Check the weights on this machine against the profile."),
     "audit": ("clinic.cli.audit:audit", "The tamper-evident log."),

@@ -25,6 +25,7 @@ from clinic.verification.subjects import (
     only_of_relatives,
     opens_with_relative,
     relatives,
+    unheard_relative,
 )
 from clinic.verification.vocabulary import Term, groups, weight
 
@@ -217,11 +218,27 @@ def _same_part(side: Side, said: Side, found: Case, index: int) -> bool:
 
 # --- subjects
 
+_AROUND = 2
+
+
+def _around_matter(found: Case) -> frozenset[int]:
+    """The passages around those that say what the statement says, not only of whom."""
+    terms = (found.claim.reading.terms[i] for i, _ in found.claim.terms)
+    matter = {key for t in terms if t.kind not in {"relative", "frame"} for key in t.keys}
+    places = [i for i in found.alignment.passages if found.heard.passages[i].keys & matter]
+    last = len(found.heard.passages)
+    return frozenset(j for i in places for j in range(max(0, i - _AROUND), min(last, i + _AROUND + 1)))
+
 
 def wrong_subject(found: Case) -> list[Reason]:
     """A relative's condition must not become the patient's, nor the other way round."""
     reading = found.claim.reading
     family = bool(relatives(reading)) or about_family(found.claim.section)
+    around = _around_matter(found)
+    stranger = unheard_relative(reading, found.heard, around) if around else None
+    if stranger is not None:
+        message = f'the note says it of "{text_of(found, stranger)}", of whom nobody spoke here'
+        return [Reason(code="subject_mismatch", message=message)]
     pairs = zip(reading.terms, reading.polarities, strict=True)
     for term in (t for t, p in pairs if t.kind == "condition" and p is Polarity.AFFIRMED):
         name = text_of(found, term)

@@ -32,7 +32,7 @@ def number_reason(quantity: Quantity, found: Case) -> Reason | None:
     bound = _bound_to(quantity, found)
     near = found.near if bound is None else bound
     if any(p.index in near for p in places):
-        return None
+        return _unit_reason(quantity, found, near)
     places = [p for p in places if any(_tells(quantity, s, p) for s in p.reading.quantities)]
     text = found.claim.text[quantity.start : quantity.end]
     rival = _rival(quantity, found, near)
@@ -41,6 +41,25 @@ def number_reason(quantity: Quantity, found: Case) -> Reason | None:
     if rival is not None:
         return Reason(code="number_mismatch", message=f'the note has {quantity.name} "{text}", said was "{rival}"')
     return Reason(code="number_not_said", message=f'the {quantity.name} "{text}" was not said')
+
+
+_CONVERTED = ({"mass", "volume"}, {"mass", "pound"})
+
+
+def _unit_reason(quantity: Quantity, found: Case, near: frozenset[int]) -> Reason | None:
+    """The same number was said with another unit (`3 weeks`, noted as `3 months`), and never with this one."""
+    said = [(s, p) for p in found.heard.passages if p.index in near for s in p.reading.quantities]
+    if quantity.dimension is None or any(s.dimension == quantity.dimension and same(quantity, s) for s, _ in said):
+        return None
+    for other, passage in said:
+        comparable = other.dimension == quantity.dimension or {other.dimension, quantity.dimension} in _CONVERTED
+        claimed = any(q.dimension == other.dimension and same(q, other) for q in found.claim.quantities)
+        if comparable and other.raw & quantity.raw and not claimed and not other.vague:
+            rival = passage.reading.text[other.start : other.end]
+            noted = found.claim.text[quantity.start : quantity.end]
+            message = f'the note has {quantity.name} "{noted}", said was "{rival}"'
+            return Reason(code="number_mismatch", message=message)
+    return None
 
 
 def _tells(quantity: Quantity, said: Quantity, passage: Passage) -> bool:

@@ -3,10 +3,14 @@
 Rules kept here:
 
 * A condition that was said only of relatives is not the patient's; one that was never said of a relative is not theirs.
+* A statement about a relative needs that one, or the family, spoken of near its evidence, or speaking.
 * Headings that are about the family (`Family history`) need no relative in the statement.
 """
 
 from __future__ import annotations
+
+import re
+from collections.abc import Iterable
 
 from clinic.verification.negation import Polarity, sentences
 from clinic.verification.passages import Heard, Mention, Reading
@@ -30,6 +34,25 @@ _OPENING = 3
 def opens_with_relative(reading: Reading) -> bool:
     """Whether a statement is about a relative (`Mother has ...`), not only mentions one (`came with his mother`)."""
     return any(t.keys & RELATIVES and t.first < _OPENING for t in reading.terms)
+
+
+_GENERAL = groups("parents, family")
+_SUBJECT = 5
+
+
+def unheard_relative(reading: Reading, heard: Heard, near: Iterable[int]) -> Term | None:
+    """Return the relative that a statement is about (`The patient's brother has ...`) if nobody near spoke of one."""
+    subject = next((t for t in reading.terms if t.keys & RELATIVES and t.first < _SUBJECT), None)
+    if subject is None or any(_speaks_for_another(p.segment.speaker) for p in heard.passages):
+        return None
+    wanted = subject.keys | _GENERAL
+    return None if any(heard.passages[i].keys & wanted for i in near) else subject
+
+
+def _speaks_for_another(speaker: str | None) -> bool:
+    return bool(speaker) and bool(
+        re.search(r"family|guest|mother|father|parent|mom|dad|carer", speaker or "", re.IGNORECASE)
+    )
 
 
 def about_family(section: str) -> bool:

@@ -17,7 +17,7 @@ LAYERS = (
     {"audit"},
     {"policy", "speech", "records"},
     {"generation", "verification"},
-    {"facts", "handover"},
+    {"facts", "handover", "evaluation"},
     {"asking", "past_decisions"},
     {"consultation"},
     {"jobs"},

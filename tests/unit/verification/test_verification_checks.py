@@ -198,3 +198,38 @@ def test_a_relatives_condition_is_not_the_patients() -> None:
     assert codes(one(FAMILY, "Breast cancer.", section="Family history")) == []
     others = [c for c in CHECKS if c is not checks.wrong_subject]
     assert codes(one(FAMILY, "Patient has diabetes.", checks=others)) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "flagged"),
+    [
+        ("The patient's brother has a sore throat.", True),
+        ("Her mother takes lisinopril.", True),
+        ("The patient has a sore throat.", False),
+    ],
+)
+def test_a_relative_of_whom_nobody_spoke(text: str, flagged: bool) -> None:  # noqa: FBT001
+    """What the patient said of themselves is not a relative's, unless a relative was spoken of near it, or speaks."""
+    assert ("subject_mismatch" in codes(one(VISIT, text))) is flagged
+
+
+def test_a_relative_who_is_spoken_of_or_speaks() -> None:
+    """A relative named near the evidence, the family as a whole, and a carer who speaks are all left alone."""
+    said = transcript("D: How is your brother?", "P: He has a sore throat.")
+    assert codes(one(said, "Her brother has a sore throat.")) == []
+    segments = (Segment(id="s1", speaker="guest_family", text="He has a sore throat, I noticed."),)
+    assert codes(one(Transcript(segments=segments), "Mother reports a sore throat.")) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "flagged"),
+    [
+        ("Knee pain for 3 weeks, 3 out of 10.", False),
+        ("Knee pain for 21 days, 3 out of 10.", False),
+        ("Knee pain for 3 months, 3 out of 10.", True),
+    ],
+)
+def test_the_same_number_with_another_unit(text: str, flagged: bool) -> None:  # noqa: FBT001
+    """A bare number in the same breath does not excuse a unit that was said otherwise."""
+    said = transcript("P: My knee has hurt for three weeks now, it is three out of ten, like three knives.")
+    assert ("number_mismatch" in codes(one(said, text))) is flagged

@@ -1,0 +1,197 @@
+"""Measuring: what verification finds of what was planted, with baselines from the same run.
+
+Rules kept here:
+
+* An error is planted only in a statement that nothing was held against; it is caught when it is flagged, whatever for.
+* A baseline flags as many of the untouched statements as verification does, so that their catches can be compared.
+* A deleted sentence counts when it alone carried something clinical; it is found when a new omission appears.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from clinic.domain import DraftStatement, Statement
+from clinic.evaluation.material import Visit
+from clinic.evaluation.planting import PLANTS, Chooser
+from clinic.verification import verify_statement
+from clinic.verification.checks import CHECKS, Check
+from clinic.verification.notes import claims_nothing
+from clinic.verification.omissions import omissions
+from clinic.verification.passages import hear, read
+from clinic.verification.vocabulary import weight
+
+_INSERTED_EVERY = 4
+_DELETED_EVERY = 4
+_LEAST_WORDS = 4
+_Z = 1.959964
+
+
+def wilson(hits: int, total: int) -> tuple[float, float]:
+    """Return the 95 % interval of Wilson for `hits` of `total`."""
+    if total == 0:
+        return 0.0, 1.0
+    share, z2 = hits / total, _Z * _Z
+    middle = (share + z2 / (2 * total)) / (1 + z2 / total)
+    half = _Z * math.sqrt(share * (1 - share) / total + z2 / (4 * total * total)) / (1 + z2 / total)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+@dataclass
+class Tally:
+    """What was counted."""
+
+    visits: int = 0
+    statements: int = 0
+    flagged: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    planted: Counter[str] = field(default_factory=Counter)
+    caught: Counter[str] = field(default_factory=Counter)
+    untouched_overlap: list[float] = field(default_factory=list)
+    planted_overlap: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    cpu_s: float = 0.0
+
+    def row(self, kind: str) -> dict[str, Any]:
+        """Return one kind of error: planted, caught, missed, rate with interval, and the baseline's rate."""
+        total, hits = self.planted[kind], self.caught[kind]
+        scores = self.planted_overlap[kind]
+        below = sum(s < self._threshold() for s in scores)
+        return {
+            "planted": total,
+            "caught": hits,
+            "missed": total - hits,
+            "rate": round(hits / total, 4) if total else None,
+            "interval": [round(x, 4) for x in wilson(hits, total)],
+            "lexical_overlap": round(below / len(scores), 4) if scores else None,
+        }
+
+    def _threshold(self) -> float:
+        """The overlap under which as many untouched statements lie as verification flags."""
+        ordered = sorted(self.untouched_overlap)
+        return ordered[min(self.flagged, len(ordered) - 1)] if ordered else 0.0
+
+    def result(self) -> dict[str, Any]:
+        """Return everything, in the shape of `clinic eval notes --json`."""
+        return {
+            "visits": self.visits,
+            "statements": self.statements,
+            "false_flags": {
+                "flagged": self.flagged,
+                "rate": round(self.flagged / self.statements, 4) if self.statements else None,
+                "interval": [round(x, 4) for x in wilson(self.flagged, self.statements)],
+                "reasons": dict(self.reasons.most_common()),
+            },
+            "kinds": {kind: self.row(kind) for kind in KINDS},
+            "cpu_s_per_visit": round(self.cpu_s / self.visits, 4) if self.visits else None,
+        }
+
+
+KINDS = (*PLANTS, "inserted", "deleted")
+"""Every kind of planted error, in the order in which they are shown."""
+
+
+def measure(visits: Sequence[Visit], *, seed: int = 7, checks: Iterable[Check] = CHECKS) -> Tally:
+    """Verify every statement as it is, then with each kind of error planted."""
+    tally, enabled = Tally(), tuple(checks)
+    for number, visit in enumerate(visits):
+        strangers = _strangers(visits, number)
+        _Measured(visit, strangers, seed, enabled, tally).run()
+    return tally
+
+
+def _strangers(visits: Sequence[Visit], number: int) -> list[str]:
+    """Sentences from the next other patients' notes."""
+    others = [visits[(number + step) % len(visits)] for step in range(1, min(8, len(visits)))]
+    return [d.text for v in others for d in v.statements if len(d.text.split()) >= _LEAST_WORDS]
+
+
+class _Measured:
+    """One visit."""
+
+    def __init__(self, visit: Visit, strangers: list[str], seed: int, checks: tuple[Check, ...], tally: Tally) -> None:
+        self.visit, self.strangers, self.seed, self.checks, self.tally = visit, strangers, seed, checks, tally
+        started = time.process_time()
+        self.heard = hear(visit.transcript)
+        self.statements = [self._verified(draft) for draft in visit.statements]
+        self.before = omissions(self.heard, self.statements)
+        tally.cpu_s += time.process_time() - started
+        self.said = frozenset(key for p in self.heard.passages for key in p.keys)
+
+    def run(self) -> None:
+        tally = self.tally
+        tally.visits += 1
+        for at, (draft, statement) in enumerate(zip(self.visit.statements, self.statements, strict=True)):
+            tally.statements += 1
+            tally.flagged += bool(statement.reasons)
+            tally.reasons.update({r.code for r in statement.reasons})
+            tally.untouched_overlap.append(self._overlap(draft.text))
+            if not statement.reasons:
+                self._plant(draft, at)
+            self._insert(draft, at)
+            self._delete(at)
+
+    def _verified(self, draft: DraftStatement) -> Statement:
+        return verify_statement(draft, self.heard, statement_id="n1", checks=self.checks)
+
+    def _plant(self, draft: DraftStatement, at: int) -> None:
+        for kind, plant in PLANTS.items():
+            text = plant(draft.text, Chooser(self.seed, self.visit.name, at, kind))
+            if text and text.lower() != draft.text.lower():
+                self._count(kind, draft.section, text)
+
+    def _insert(self, draft: DraftStatement, at: int) -> None:
+        choose = Chooser(self.seed, self.visit.name, at, "inserted")
+        if self.strangers and choose.below(_INSERTED_EVERY) == 0:
+            self._count("inserted", draft.section, choose.one_of(self.strangers))
+
+    def _count(self, kind: str, section: str, text: str) -> None:
+        self.tally.planted[kind] += 1
+        self.tally.caught[kind] += bool(self._verified(DraftStatement(section=section, text=text)).reasons)
+        self.tally.planted_overlap[kind].append(self._overlap(text))
+
+    def _delete(self, at: int) -> None:
+        choose = Chooser(self.seed, self.visit.name, at, "deleted")
+        if choose.below(_DELETED_EVERY) or not self._is_salient(at):
+            return
+        left = self.statements[:at] + self.statements[at + 1 :]
+        self.tally.planted["deleted"] += 1
+        self.tally.caught["deleted"] += bool(set(omissions(self.heard, left)) - set(self.before))
+
+    def _is_salient(self, at: int) -> bool:
+        """Whether a supported statement alone in its note names a symptom, condition or drug."""
+        statement = self.statements[at]
+        if statement.reasons or claims_nothing(statement.text):
+            return False
+        telling = {k for t in read(statement.text).terms if t.clinical or t.kind == "drug" for k in t.keys}
+        if not telling & self.said:
+            return False
+        others = self.statements[:at] + self.statements[at + 1 :]
+        rest = {k for s in others for t in read(s.text).terms for k in t.keys | t.parts}
+        return bool(telling & self.said - rest)
+
+    def _overlap(self, text: str) -> float:
+        """The baseline: the share of a statement's telling words that were said anywhere."""
+        telling = [t for t in read(text).terms if weight(t) or t.kind == "number"]
+        return sum(bool(t.keys & self.said) for t in telling) / len(telling) if telling else 1.0
+
+
+def summary(tally: Tally) -> list[tuple[str, ...]]:
+    """Return the rows of the table: kind, planted, caught, missed, rate, interval, baseline."""
+    rows: list[tuple[str, ...]] = []
+    for kind in KINDS:
+        row = tally.row(kind)
+        low, high = row["interval"]
+        rows.append((
+            kind, str(row["planted"]), str(row["caught"]), str(row["missed"]), _percent(row["rate"]),
+            f"{100 * low:.0f}-{100 * high:.0f}", _percent(row["lexical_overlap"]),
+        ))  # fmt: skip
+    return rows
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}"
