@@ -70,7 +70,7 @@ def test_the_whole_flow_drafts_a_note(chat_clinic: VllmClinic) -> None:
         heard=lambda _transcript: None,
     )
     assert [statement.text for statement in outcome.note.statements] == [text for _, text, _ in STATEMENTS]
-    assert outcome.decision["outcome"] == "permit"
+    assert outcome.decision["outcome"] == "redact"  # the strict policies look for identifiers, and found none
     assert outcome.audit.ok
 
 

@@ -126,7 +126,7 @@ def test_nothing_of_a_prompt_is_left_in_a_file(completion_clinic: VllmClinic) ->
 def test_a_prompt_beyond_the_context_is_refused(completion_clinic: VllmClinic) -> None:
     """What does not fit is refused in one clear error, and never cut to size behind our back."""
     shortest = prompt_for(completion_clinic.profile)
-    for words, fits in ((7900, True), (9000, False)):
+    for words, fits in ((300, True), (9000, False)):
         part = PromptPart(section="plan", text="word " * words, max_tokens=8)
         prompt = shortest.model_copy(update={"parts": (part,)})
         if fits:
