@@ -64,7 +64,7 @@ check: setup ## style, types, policies, migrations
 bench: setup ## the numbers in README, measured here
 	@$(BIN)/python -m pytest -q -m benchmark -s tests/benchmarks
 
-campaign: setup tools ## the long fault campaigns
+campaign: setup tools $(VLLM_STAMP) ## the long fault campaigns
 	@$(BIN)/python -m pytest -q -m campaign -s
 
 lock: setup ## resolve pyproject.toml anew into hashed requirements
