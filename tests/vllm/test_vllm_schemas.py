@@ -1,11 +1,10 @@
-"""Schema-bound answers of random weights: valid or cleanly refused, never a hang.
+"""Schema-bound answers to what the model never learnt: valid or cleanly refused, never a hang.
 
-Random weights write what a trained model never would, so each answer is held in form by the grammar alone.
+Off its script the small model writes what a real one never would: each answer is held in form by the grammar alone.
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
@@ -38,10 +37,7 @@ def one(clinic: VllmClinic, number: int) -> str:
     except GenerationError as error:
         return error.code
     text = completion.sections[0].text
-    compact = json.dumps(json.loads(text), separators=(",", ":"), ensure_ascii=False)
-    return (
-        "valid" if read_note(text, schema) is not None and len(compact) <= len(text) <= len(compact) + 8 else "broken"
-    )
+    return "valid" if read_note(text, schema) is not None else "broken"
 
 
 def run(clinic: VllmClinic, count: int) -> Counter[str]:
