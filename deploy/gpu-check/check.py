@@ -2,9 +2,9 @@
 
     .venv/bin/python deploy/gpu-check/check.py --profile /etc/clinic/gemma-4-12b.toml --report report.json
 
-It goes the clinic's own way: a data folder of its own for the time of the check, the real launcher, policies (the model's
-digest is pinned for this run only), audit log and client.  Every number is of whole notes of the sample visit, decided,
-recorded, generated and verified.  The visit is invented; the report holds no text.
+It goes the clinic's own way: a data folder of its own for the time of the check, the real launcher, policies (the
+model's digest is pinned for this run only), audit log and client.  Every number is of whole notes of an invented visit:
+decided, recorded, generated and verified.  The report holds no text.
 
 **It has not been run on a GPU.**  On a machine without one it was run with the embedded profile.
 """
