@@ -14,9 +14,9 @@ from collections.abc import Iterable
 from clinic.domain import Reason
 from clinic.verification.case import Case, Check, case, text_of
 from clinic.verification.drugs import drugs, sounds_like
-from clinic.verification.negation import Polarity, denies, negates_verb
+from clinic.verification.negation import Polarity, denial_word, denies
 from clinic.verification.numeric import wrong_dose, wrong_numbers
-from clinic.verification.passages import Heard
+from clinic.verification.passages import Heard, Passage
 from clinic.verification.safety import allergy_conflict, only_asked, term_not_said, wrong_follow_up, wrong_plan
 from clinic.verification.sides import Side, sides
 from clinic.verification.subjects import (
@@ -127,14 +127,33 @@ def wrong_negation(found: Case) -> list[Reason]:
 
 
 def _unheard_not(found: Case) -> list[Reason]:
-    """A `not` in the note where nobody denied anything."""
+    """A `not` or `denies` in the note where nobody denied anything."""
     passages = [found.heard.passages[i] for i in found.alignment.passages]
-    said = any(denies(p.reading.tokens) for p in passages) or any(
-        Polarity.DENIED in p.reading.polarities for p in passages
-    )
-    if not passages or said or not negates_verb(found.claim.reading.tokens):
+    said = any(_denied_around(p, found) for p in passages)
+    denial = denial_word(found.claim.reading.tokens)
+    if not passages or said or denial is None:
         return []
-    return [Reason(code="negation_mismatch", message='the note says "not", but nobody denied it')]
+    return [Reason(code="negation_mismatch", message=f'the note says "{denial}", but nobody denied it')]
+
+
+_DENIAL_REACH = 7
+_SHORT_PASSAGE = 30
+
+
+def _denied_around(passage: Passage, found: Case) -> bool:
+    """Whether anything is denied within reach of the words that a passage shares with the statement."""
+    reading = passage.reading
+    wanted = {key for i, _ in found.claim.terms for key in found.claim.reading.terms[i].keys}
+    shared = [t for t in reading.terms if t.keys & wanted and weight(t) >= _LEAST_SHARED]
+    if len(reading.tokens) <= _SHORT_PASSAGE or not shared:
+        return denies(reading.tokens) or Polarity.DENIED in reading.polarities
+    reached = {i for t in shared for i in range(t.first - _DENIAL_REACH, t.last + _DENIAL_REACH + 1)}
+    near = tuple(t for i, t in enumerate(reading.tokens) if i in reached)
+    settled = zip(reading.terms, reading.polarities, strict=True)
+    return denies(near) or any(p is Polarity.DENIED and t.first in reached for t, p in settled)
+
+
+_LEAST_SHARED = 0.4
 
 
 def _verdict(term: Term, polarity: Polarity, found: Case) -> bool | None:

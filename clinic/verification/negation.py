@@ -136,9 +136,13 @@ def _of_verb(word: str) -> bool:
     return word in _OF_VERBS or (word.endswith("n't") and len(word) > len("n't"))
 
 
-def negates_verb(tokens: tuple[Token, ...]) -> bool:
-    """Whether a sentence says `not`, `never` or `...n't`."""
-    return any(_of_verb(t.text) and t.text != "unable" for t in tokens)
+_DENYING = listed("denies denied deny denying")
+
+
+def denial_word(tokens: tuple[Token, ...]) -> str | None:
+    """Return the `not`, `never`, `...n't` or `denies` of a sentence, if it has one."""
+    said = (t.text for t in tokens if t.text in _DENYING or (_of_verb(t.text) and t.text != "unable"))
+    return next(said, None)
 
 
 _QUIETLY_NO = listed(
