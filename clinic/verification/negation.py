@@ -87,6 +87,7 @@ _SUPPOSING = listed(
     potential possibility unlikely likely"""
 )
 _SUPPOSED_REACH = 8
+_DOUBT_SPAN = 20
 
 
 def _supposed(tokens: tuple[Token, ...]) -> set[int]:
@@ -100,8 +101,11 @@ def _supposed(tokens: tuple[Token, ...]) -> set[int]:
                 break
             found.add(j)
     for first, last in sentences(tokens):
-        if _doubts(tokens, first, last):
-            found.update(range(first, last + 1))
+        # Speech without punctuation is one long sentence: there a doubt reaches only so far.
+        for start in range(first, last + 1, _DOUBT_SPAN):
+            end = last if last - first < 2 * _DOUBT_SPAN else min(last, start + _DOUBT_SPAN - 1)
+            if _doubts(tokens, start, end):
+                found.update(range(start, end + 1))
     return found
 
 

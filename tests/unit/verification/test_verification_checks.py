@@ -233,3 +233,38 @@ def test_the_same_number_with_another_unit(text: str, flagged: bool) -> None:  #
     """A bare number in the same breath does not excuse a unit that was said otherwise."""
     said = transcript("P: My knee has hurt for three weeks now, it is three out of ten, like three knives.")
     assert ("number_mismatch" in codes(one(said, text))) is flagged
+
+
+RUN_ON = (
+    "so i have been staying on top of my tablets and i take them every morning with my breakfast at "
+    "home and then there was this long journey with the children to the sea which we all liked a lot "
+    "and it was not cold and i am not sure what else to tell you but we also saw the lighthouse and "
+    "the harbour on the way back home"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "flagged"),
+    [
+        ("Denies staying on top of his tablets.", True),
+        ("He has not been staying on top of his tablets.", True),
+        ("He has been staying on top of his tablets.", False),
+        ("The journey to the sea was not cold.", False),
+    ],
+)
+def test_a_denial_elsewhere_in_a_long_segment_is_no_denial_here(text: str, flagged: bool) -> None:  # noqa: FBT001
+    """A `not` far from the words that the statement shares does not stand behind its `not` or `denies`."""
+    assert ("negation_mismatch" in codes(one(transcript(f"P: {RUN_ON}"), text))) is flagged
+    others = [c for c in CHECKS if c is not checks.wrong_negation]
+    assert "negation_mismatch" not in codes(one(transcript(f"P: {RUN_ON}"), text, checks=others))
+
+
+def test_a_doubt_reaches_only_so_far_in_speech_without_punctuation() -> None:
+    """`not sure` at the end of a long run of words leaves a finding at its beginning as it was said."""
+    said = transcript(
+        "D: on the x-ray there is no fracture of the wrist and the bones are well aligned and the joint space is kept "
+        "and your grip is strong and the skin is warm and dry so that is all very good news for you and i am not sure "
+        "how long you will want to wear the splint but we can talk about that another time when you are back"
+    )
+    assert "negation_mismatch" in codes(one(said, "Wrist fracture."))
+    assert "negation_mismatch" not in codes(one(said, "No wrist fracture."))
