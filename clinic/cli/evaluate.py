@@ -9,6 +9,7 @@ import click
 from rich.table import Table
 
 from clinic.cli.common import json_option, out, print_json
+from clinic.cli.evaluate_speech import speech
 from clinic.evaluation.material import read_visits
 from clinic.evaluation.measure import Tally, measure, summary
 
@@ -16,6 +17,9 @@ from clinic.evaluation.measure import Tally, measure, summary
 @click.group("eval")
 def evaluate() -> None:
     """Measure on material with known answers; offline, nothing is stored."""
+
+
+evaluate.add_command(speech)
 
 
 @evaluate.command()

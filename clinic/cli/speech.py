@@ -23,7 +23,7 @@ from clinic.speech.whisper import load_transcriber
 @json_option
 def transcribe(audio: Path, *, language: str | None, form: str | None, as_json: bool) -> None:
     """Transcribe AUDIO and print it; nothing is stored."""
-    config = _config_or_default()
+    config = config_or_default()
     decoded = decode(chunks(read_audio(audio)), max_duration_s=config.speech.max_duration_s)
     transcript = load_transcriber(config).transcribe(decoded.samples, language=language or config.speech.language)
     if form == "srt":
@@ -37,7 +37,8 @@ def transcribe(audio: Path, *, language: str | None, form: str | None, as_json: 
             out.print(f"[{segment.start or 0:7.1f}s] {segment.text}", markup=False)
 
 
-def _config_or_default() -> Config:
+def config_or_default() -> Config:
+    """Return the configuration of the data folder, or that of none: transcribing needs no data folder."""
     home = home_path()
     if (home / "clinic.toml").exists():
         return load_config()

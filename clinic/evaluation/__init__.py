@@ -1,7 +1,8 @@
-"""Evaluation: how well verification finds errors that were planted in notes by people.
+"""Evaluation: how well verification finds planted errors, and recognition what was said.
 
 Rules kept here:
 
-* The same seed plants the same errors: no choice depends on the order or on another statement.
-* Only counts leave this room; no text of a note or transcript does.
+* The same seed plants the same errors and makes the same sounds: no choice depends on
+  the order or on another statement.
+* Only counts leave this room, and names of drugs; no text of a note or transcript does.
 """

@@ -93,6 +93,14 @@ class WhisperTranscriber:
             model_sha256=self.model_sha256,
         )
 
+    def plain(self, audio: NDArray[np.float32], *, language: str | None = None) -> str:
+        """Return what the recogniser writes by itself, with the library's own settings and not one guard.
+
+        For measuring only: this is the baseline of `clinic eval speech`.
+        """
+        segments, _ = self._whisper.transcribe(audio, language=language)
+        return " ".join(segment.text.strip() for segment in segments)
+
     def _recognise(
         self, audio: NDArray[np.float32], speech: Sequence[Span], language: str | None, report: Progress
     ) -> tuple[list[Word], str | None]:
