@@ -3,7 +3,7 @@
 Rules kept here:
 
 * Pure and streaming: rows come in order from anywhere (database, export), memory stays constant.
-* Shares the written format with `log.py`, not its code: the hash of an entry is computed here a second time.
+* Shares the written format with `entry.py`, not its code: the hash of an entry is computed here a second time.
 * A chain alone cannot show a missing tail or a history rewritten from some point on; an earlier checkpoint does.
 * Every kept checkpoint is derived again on the way: one walk shows that each tree is a beginning of the next.
 * Nothing at all is not a log: no entries means not verified.

@@ -64,13 +64,20 @@ class Store:
         with self.engine.begin() as connection:
             yield connection
 
-    def log(self, *, seed: bytes = SEED, pinned: bool = True, rhythm: Rhythm | None = None) -> AuditLog:
+    def log(
+        self,
+        *,
+        seed: bytes = SEED,
+        pinned: bool = True,
+        rhythm: Rhythm | None = None,
+        clock: SteadyClock | None = None,
+    ) -> AuditLog:
         """Return a log over the file, as a freshly started process would."""
         return AuditLog(
             self.begin,
             pseudonym_key=PSEUDONYM_KEY,
             signing_seed=seed,
-            clock=SteadyClock(),
+            clock=clock or SteadyClock(),
             path=self.path if pinned else None,
             rhythm=rhythm,
         )

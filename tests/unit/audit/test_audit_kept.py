@@ -19,6 +19,7 @@ from clinic.audit.guard import Guard, Limits
 from clinic.audit.kept import Kept, Rhythm
 from clinic.audit.latch import Reason
 from clinic.audit.log import AuditLog
+from clinic.audit.reading import LogReader
 from clinic.audit.verify import Problem, verify_log
 from clinic.audit.witness import verify_witnessed
 from clinic.domain import OPERATOR
@@ -72,9 +73,8 @@ def test_one_is_kept_after_so_many_entries(store: Store) -> None:
 
 def test_one_is_kept_before_an_entry_is_too_old(store: Store) -> None:
     """By the clock: as long as the oldest entry without one is young enough, none is kept."""
-    log = store.log(rhythm=Rhythm(entries=0, minutes=15))
     clock = SteadyClock()
-    log._clock = clock
+    log = store.log(rhythm=Rhythm(entries=0, minutes=15), clock=clock)
     fill(log, 5)
     assert log.keep_due_checkpoint() is None
     clock.now += timedelta(minutes=14)
@@ -107,18 +107,18 @@ def test_two_processes_keep_each_one_once(store: Store) -> None:
     assert logs[1].verify().ok
 
 
-def test_no_tree_is_built_anew(store: Store) -> None:
+def test_no_tree_is_built_anew(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tree goes on from the kept peaks: rows before the last kept checkpoint are not read."""
     log = store.log(rhythm=TEN)
     fill(log, 1013)
     read: list[int | None] = []
-    rows = log.raw_entries
+    rows = LogReader.raw_entries
 
-    def counted(*, first: int | None = None, last: int | None = None) -> object:
+    def counted(self: LogReader, *, first: int | None = None, last: int | None = None) -> object:
         read.append(first)
-        return rows(first=first, last=last)
+        return rows(self, first=first, last=last)
 
-    log.raw_entries = counted  # type: ignore[method-assign, assignment]
+    monkeypatch.setattr(LogReader, "raw_entries", counted)
     assert log.keep_checkpoint() == 1013
     assert read == [1010]
 
@@ -304,7 +304,7 @@ def test_a_database_that_is_held_keeps_nobody_waiting(store: Store, monkeypatch:
         raise AuditError("the audit log cannot be written")
 
     with monkeypatch.context() as patched:
-        patched.setattr(log, "keep_checkpoint", busy)
+        patched.setattr(log._keeper, "keep", busy)
         fill(log, 1)
     assert sizes(log) == []
     fill(log, 1)
@@ -325,7 +325,7 @@ def test_one_thread_at_a_time(store: Store) -> None:
     """While another thread keeps one, an append does not wait for it."""
     log = store.log(rhythm=TEN)
     fill(log, 9)
-    with log._keeping:
+    with log._keeper._keeping:
         fill(log, 1)
     assert sizes(log) == []
 

@@ -205,8 +205,8 @@ def test_another_process_learns_from_the_log_that_it_was_cleared(store: Store, c
     assert other.guard.current() == latch
     assert log.clear(actor=OPERATOR).ok
     assert other.guard.current() is None
-    assert other._was_cleared(latch.id)
-    assert not other._was_cleared("0" * 32)
+    assert other.was_cleared(latch.id)
+    assert not other.was_cleared("0" * 32)
 
 
 def test_what_the_kernel_holds_is_forgotten(store: Store, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_entries_follow_each_other(filled: Store) -> None:
 
 def test_entries_can_be_asked_for_by_range(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ends belong to the range, and pages do not show."""
-    monkeypatch.setattr("clinic.audit.log._PAGE", 3)
+    monkeypatch.setattr("clinic.audit.reading._PAGE", 3)
     assert [entry.seq for entry in filled.log().entries(first=4, last=6)] == [4, 5, 6]
     assert [entry.seq for entry in filled.log().entries()] == list(range(1, 11))
     assert list(filled.log().entries(first=11)) == []

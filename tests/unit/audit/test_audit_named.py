@@ -18,7 +18,7 @@ from tests.unit.audit.audit_store import PATIENT, Store
 @pytest.mark.parametrize("page", [1, 2, 1000])
 def test_entries_can_be_asked_for_by_name(filled: Store, page: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """All entries of the named events, in order, from a given one on; pages do not show."""
-    monkeypatch.setattr("clinic.audit.log._PAGE", page)
+    monkeypatch.setattr("clinic.audit.reading._PAGE", page)
     log = filled.log()
     everything = [(entry.seq, entry.event) for entry in log.entries()]
     for names in ({"patient.viewed"}, {"patient.viewed", "note.signed"}, {"no.such"}):

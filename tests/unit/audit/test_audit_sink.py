@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from clinic.audit import log as log_module
+from clinic.audit import copying
 from clinic.audit import sink as sink_module
 from clinic.audit.entry import RawEntry
 from clinic.audit.events import PatientViewed
@@ -275,7 +275,7 @@ def test_without_a_guard_the_failure_is_an_error_all_the_same(store: Store, copy
 def test_optional_goes_on_and_says_so(store: Store, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The loss is an entry, once; the return is an entry, and nothing is missing in the copy then."""
     now = [1000.0]
-    monkeypatch.setattr(log_module, "monotonic", lambda: now[0])
+    monkeypatch.setattr(copying, "monotonic", lambda: now[0])
     log = watched(store, copy, required=False)
     fill(log, 2)
     copy.parent.rename(copy.parent.with_name("unplugged"))

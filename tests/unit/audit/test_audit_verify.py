@@ -136,7 +136,7 @@ def _chained(rows: list[RawEntry]) -> list[RawEntry]:
 
 def test_no_row_hides_in_a_table_put_in_place_of_ours(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a table without our key, rows with a number given twice, none, or a text as number are all seen."""
-    monkeypatch.setattr("clinic.audit.log._PAGE", 3)
+    monkeypatch.setattr("clinic.audit.reading._PAGE", 3)
     columns = "at, actor, role, event, body, prev_hash, hash, sealed"
     filled.tamper("ALTER TABLE audit_entries RENAME TO old", "CREATE TABLE audit_entries AS SELECT * FROM old")
     assert filled.log().verify().ok
