@@ -34,6 +34,7 @@ class Use(StrEnum):
     """What was done with the record."""
 
     READ = "read"
+    DISCLOSED = "disclosed"
     CHANGED = "changed"
     GENERATED = "generated"
     REFUSED = "refused"
@@ -63,6 +64,7 @@ _USES: Final[dict[str, Use]] = {
     "patient.accounted": Use.READ,
     "encounter.viewed": Use.READ,
     "audio.played": Use.READ,
+    "note.exported": Use.DISCLOSED,
     "patient.created": Use.CHANGED,
     "patient.updated": Use.CHANGED,
     "encounter.opened": Use.CHANGED,

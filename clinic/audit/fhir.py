@@ -72,6 +72,7 @@ _BY_NAME: Final = {
     "note.edited": _UPDATE,
     "note.signed": _UPDATE,
     "patient.shredded": _DELETE,
+    "note.exported": _EXPORT,
     "log.exported": _EXPORT,
     "log.verified": _LOG_USED,
     "login.succeeded": _LOGIN,

@@ -10,6 +10,7 @@ import segno
 
 from clinic.cli.common import home_option, json_option, open_here, out, print_json
 from clinic.cli.glass import factor_code
+from clinic.cli.people import import_patients
 from clinic.cli.shred import shred
 from clinic.domain import OPERATOR, Role
 from clinic.errors import InputError, RecordError
@@ -142,6 +143,7 @@ def patient() -> None:
 
 
 patient.add_command(shred)
+patient.add_command(import_patients)
 
 
 @patient.command("add")

@@ -15,7 +15,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from clinic.domain import canonical_sha256
+from clinic.domain import Note, canonical_sha256
 from clinic.errors import ConfigError
 
 _Id = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
@@ -85,6 +85,21 @@ def template_ids() -> tuple[str, ...]:
     return tuple(sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")))
 
 
+def title(template_id: str) -> str:
+    """Return a template's title; its id if the template is gone."""
+    template = _find(template_id)
+    return template.title if template else template_id
+
+
+def headings(template_id: str, note: Note | None) -> dict[str, str]:
+    """Return section ids with their titles: a template's, then any other in which the note has a statement."""
+    template = _find(template_id)
+    known = {section.id: section.title for section in template.sections} if template else {}
+    for statement in note.statements if note else ():
+        known.setdefault(statement.section, statement.section.replace("_", " ").capitalize())
+    return known
+
+
 def load_template(template_id: str) -> Template:
     """Read one template.
 
@@ -107,3 +122,10 @@ def load_template(template_id: str) -> Template:
     if template.id != template_id:
         raise ConfigError(f"template `{template_id}` names itself `{template.id}`", code="template_invalid")
     return template
+
+
+def _find(template_id: str) -> Template | None:
+    try:
+        return load_template(template_id)
+    except ConfigError:
+        return None

@@ -19,6 +19,7 @@ from flask.typing import ResponseReturnValue
 from clinic.audit.events import EncounterViewed, TextSubmitted
 from clinic.domain import Consent, EncounterId, EncounterState, PatientId, Role, Transcript
 from clinic.errors import RecordError
+from clinic.generation.template import title
 from clinic.records.encounters import Encounter
 from clinic.records.notes import StoredNote
 from clinic.records.patients import PatientData
@@ -121,7 +122,7 @@ def render(
         values=values or {},
         attestation=ATTESTATION,
         names=names,
-        template_title=note_templates.title(page.encounter.template),
+        template_title=title(page.encounter.template),
         model_label=services().model_label,
         glass=processing.glass(page.encounter),
         notices=services().notices(page.encounter.id),

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import cache
 
 from clinic.domain import Note
-from clinic.errors import ConfigError, InputError
-from clinic.generation.template import Template, load_template, template_ids
+from clinic.errors import InputError
+from clinic.generation.template import Template, headings, load_template, template_ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,23 +39,6 @@ def require(template_id: str) -> None:
         raise InputError("there is no such note template", hint="choose one of the list")
 
 
-def title(template_id: str) -> str:
-    """Return a template's title; its id if the template is gone."""
-    template = _find(template_id)
-    return template.title if template else template_id
-
-
 def sections(template_id: str, note: Note | None) -> tuple[SectionView, ...]:
     """Return the sections of a template, then any other in which the note has a statement."""
-    template = _find(template_id)
-    known = {section.id: section.title for section in template.sections} if template else {}
-    for statement in note.statements if note else ():
-        known.setdefault(statement.section, statement.section.replace("_", " ").capitalize())
-    return tuple(SectionView(section_id, heading) for section_id, heading in known.items())
-
-
-def _find(template_id: str) -> Template | None:
-    try:
-        return load_template(template_id)
-    except ConfigError:
-        return None
+    return tuple(SectionView(section_id, heading) for section_id, heading in headings(template_id, note).items())

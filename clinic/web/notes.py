@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flask import Blueprint, redirect, render_template, request, url_for
+from flask import Blueprint, Response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from clinic.domain import EncounterId, Note, Omission, Role, Transcript
+from clinic.domain import EncounterId, Note, Omission, Role, Transcript, utc_now
 from clinic.errors import RecordError
+from clinic.interop.document import MEDIA_TYPE, document, encode
+from clinic.interop.notes import take_out
 from clinic.records.notes import StoredNote
 from clinic.verification import review
 from clinic.web import note_templates, omissions, sessions
@@ -134,6 +136,17 @@ def draft(encounter_id: str) -> ResponseReturnValue:
         page = load(tx, EncounterId(encounter_id))
         record_view(tx, page.encounter)
         return _piece(page)
+
+
+@blueprint.get("/document")
+@allow(Role.CLINICIAN)
+def export(encounter_id: str) -> Response:
+    """Give the signed note as a FHIR document, to be saved: recorded before it leaves."""
+    with services().records.write() as tx:
+        signed = take_out(tx, EncounterId(encounter_id), actor=sessions.actor())
+    response = Response(encode(document(signed, assembled_at=utc_now())), mimetype=MEDIA_TYPE)
+    response.headers.set("Content-Disposition", "attachment", filename=f"note-{encounter_id[:8]}.fhir.json")
+    return response
 
 
 def _apply(encounter_id: str, version: int, change: Edit) -> ResponseReturnValue:

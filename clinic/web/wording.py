@@ -101,6 +101,7 @@ SHRED_BACKUPS_LATER = "The worker cannot be told to re-key the backups now; the 
 SHREDDED_PATIENT = "A patient whose record was destroyed"
 USES = {
     Use.READ: "Read",
+    Use.DISCLOSED: "Taken out",
     Use.CHANGED: "Changed",
     Use.GENERATED: "Generated",
     Use.REFUSED: "Refused by policy",

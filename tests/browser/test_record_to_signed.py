@@ -21,6 +21,7 @@ from pathlib import Path
 
 import av
 import pytest
+from fhir.resources.R4B.bundle import Bundle
 from playwright.sync_api import Page, expect, sync_playwright
 
 from clinic.config import Config
@@ -152,6 +153,7 @@ def test_recording_becomes_a_signed_note(clinic: Config, page: Page) -> None:
     record_sample(page)
     review(page)
     sign(page)
+    save_document(page)
     shots = os.environ.get("CLINIC_SCREENSHOTS")
     if shots:
         page.screenshot(path=f"{shots}/signed.png", full_page=True)
@@ -222,6 +224,17 @@ def sign(page: Page) -> None:
     expect(page.get_by_test_id("note-locked")).to_be_visible()
 
 
+def save_document(page: Page) -> None:
+    """Save the note for another system: a valid FHIR document that names the model and the audit entry behind it."""
+    with page.expect_download() as saved:
+        page.get_by_test_id("note-export").click()
+    assert saved.value.suggested_filename.startswith("note-")
+    bundle = Bundle.model_validate_json(saved.value.path().read_bytes())
+    kinds = [entry.resource.get_resource_type() for entry in bundle.entry]
+    assert kinds[0] == "Composition"
+    assert {"Device", "Provenance"} <= set(kinds)
+
+
 def check_records(clinic: Config) -> None:
     """The log verifies and tells the story in the right order."""
     records = open_records(clinic, unlock_home(clinic))
@@ -240,6 +253,7 @@ def check_records(clinic: Config) -> None:
         "note.drafted",
         "audio.played",
         "note.signed",
+        "note.exported",
     ]
     positions = [events.index(name) for name in story]
     assert positions == sorted(positions)

@@ -37,7 +37,15 @@ AUDIO: Final = b"RIFF"
 PIECE: Final = 512 * 1024
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 READS: Final = frozenset(
-    {"patient.viewed", "patient.accounted", "patients.listed", "encounter.viewed", "audio.played", "note.edited"}
+    {
+        "patient.viewed",
+        "patient.accounted",
+        "patients.listed",
+        "encounter.viewed",
+        "audio.played",
+        "note.edited",
+        "note.exported",
+    }
 )
 """Events that say who saw what.  `note.edited`: the answer to an edit is the draft, which the entry names."""
 

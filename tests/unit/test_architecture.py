@@ -17,7 +17,7 @@ LAYERS = (
     {"audit"},
     {"policy", "speech", "records"},
     {"generation", "verification"},
-    {"facts", "handover", "evaluation"},
+    {"facts", "handover", "evaluation", "interop"},
     {"asking", "past_decisions"},
     {"consultation"},
     {"jobs"},

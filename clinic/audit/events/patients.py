@@ -166,6 +166,17 @@ class NoteAmended(AuditEvent):
     content_sha256: Digest
 
 
+@dataclass(frozen=True, slots=True)
+class NoteExported(AuditEvent):
+    """A signed note was taken out of the records as a document; where it went, the log cannot know."""
+
+    name: ClassVar[str] = "note.exported"
+    encounter: Id
+    note: Id
+    version: Count
+    content_sha256: Digest
+
+
 EVENTS: Final = (
     PatientCreated,
     PatientViewed,
@@ -182,4 +193,5 @@ EVENTS: Final = (
     NoteEdited,
     NoteSigned,
     NoteAmended,
+    NoteExported,
 )
