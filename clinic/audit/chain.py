@@ -8,11 +8,24 @@ Rules kept here:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-from clinic.audit.entry import RawEntry, entry_hash
+from clinic.audit.entry import GENESIS, RawEntry, entry_hash
 from clinic.audit.tree import CompactTree
 from clinic.errors import AuditError
+
+
+def followed(rows: Iterable[RawEntry], *, size: int = 0, last_hash: bytes = GENESIS) -> Iterator[bytes]:
+    """Yield the hash of each row, behind so many entries of which the last one has this hash.
+
+    Raises:
+        AuditError: `audit_damaged`.
+    """
+    for seq, row in enumerate(rows, size + 1):
+        if row.seq != seq or row.prev_hash != last_hash or entry_hash(row) != row.hash:
+            raise damaged(f"the audit log is not whole at entry `{seq}`")
+        last_hash = row.hash
+        yield last_hash
 
 
 def extend(
@@ -23,14 +36,17 @@ def extend(
     Raises:
         AuditError: `audit_damaged`; `entry_unknown` where there are not so many.
     """
-    for row in rows:
-        if row.seq != tree.size + 1 or row.prev_hash != last_hash or entry_hash(row) != row.hash:
-            raise damaged(f"the audit log is not whole at entry `{tree.size + 1}`")
-        tree.append(row.hash)
-        last_hash = row.hash
+    for leaf in followed(rows, size=tree.size, last_hash=last_hash):
+        tree.append(leaf)
+        last_hash = leaf
     if size is not None and tree.size != size:
-        raise AuditError(f"the audit log has no {size} entries", code="entry_unknown", hint=f"it has {tree.size}")
+        raise unknown_size(size, tree.size)
     return tree, last_hash
+
+
+def unknown_size(size: int, found: int) -> AuditError:
+    """Return the error for a log that is not so long."""
+    return AuditError(f"the audit log has no {size} entries", code="entry_unknown", hint=f"it has {found}")
 
 
 def damaged(message: str) -> AuditError:

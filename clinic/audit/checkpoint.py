@@ -20,7 +20,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from clinic.audit.tree import HASH_BYTES
-from clinic.errors import AuditError
+from clinic.errors import AuditError, InputError
 
 _ED25519: Final = b"\x01"
 _DASH: Final = "\N{EM DASH} "
@@ -141,6 +141,21 @@ def open_checkpoint(note: str, *, vkey: str) -> Checkpoint:
     if checkpoint.origin != key.name:
         raise _refused("the checkpoint is about another log")
     return checkpoint
+
+
+def open_given(note: str, *, vkey: str) -> Checkpoint:
+    """Return the checkpoint that somebody typed or named; one that is none is that person's mistake, not the log's.
+
+    Raises:
+        InputError: `checkpoint_malformed`.
+        AuditError: `checkpoint_signature`.
+    """
+    try:
+        return open_checkpoint(note, vkey=vkey)
+    except AuditError as error:
+        if error.code != "checkpoint_malformed":
+            raise
+        raise InputError(str(error), code=error.code, hint=error.hint) from None
 
 
 def _check(text: str, signature: bytes, key: VerifierKey) -> None:

@@ -11,10 +11,25 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from clinic.audit.checkpoint import Checkpoint, open_given
 from clinic.audit.log import AuditLog
-from clinic.audit.tree import root_of
 from clinic.errors import AuditError, InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """Two checkpoints of one log, and the path from the older to the newer; empty if both are the same, or from 0."""
+
+    older: Checkpoint
+    newer: Checkpoint
+    path: tuple[bytes, ...]
+    note: str
+
+    def text(self) -> str:
+        """Return the path and the newer note as a witness takes them."""
+        return _text(self.older.size, self.path, self.note)
 
 
 def growth(audit: AuditLog, seen: int) -> str:
@@ -24,13 +39,51 @@ def growth(audit: AuditLog, seen: int) -> str:
         AuditError: `audit_rolled_back` where the log is shorter than that.
         InputError: `range_invalid` for a size below 1.
     """
-    leaves = [raw.hash for raw in audit.raw_entries()]
+    size = audit.head().size
     if seen < 1:
         raise InputError("a witness has seen at least one entry", code="range_invalid", hint="give its number")
-    if seen > len(leaves):
-        raise rolled_back(seen, len(leaves))
-    lines = [base64.b64encode(node).decode("ascii") for node in consistency_proof(leaves, seen)]
-    return "\n".join((f"old {seen}", *lines, "", audit.checkpoint(size=len(leaves))))
+    if seen > size:
+        raise rolled_back(seen, size)
+    return _text(seen, _path(audit, seen, size), audit.checkpoint(size=size))
+
+
+def compare(audit: AuditLog, older: str, newer: str) -> Grown:
+    """Show with the entries of the log that the newer of two checkpoints of it continues the older one.
+
+    Raises:
+        AuditError: `checkpoint_signature`; `audit_rolled_back`, `audit_forked`: the log does not hold what was signed.
+        InputError: `checkpoint_malformed`; `range_invalid` where the older one is the longer one.
+    """
+    old, new = (open_given(note, vkey=audit.vkey) for note in (older, newer))
+    if old.size > new.size:
+        hint = "name the older checkpoint first"
+        raise InputError("the first checkpoint is over more entries than the second", code="range_invalid", hint=hint)
+    for checkpoint in (new, old):
+        _require_held(audit, checkpoint)
+    return Grown(old, new, _path(audit, old.size, new.size), newer)
+
+
+def held(audit: AuditLog, note: str) -> int:
+    """Return over how many entries somebody holds this checkpoint, once the log is shown to begin with them.
+
+    Raises:
+        AuditError, InputError: as `compare`.
+    """
+    checkpoint = open_given(note, vkey=audit.vkey)
+    _require_held(audit, checkpoint)
+    return checkpoint.size
+
+
+def _require_held(audit: AuditLog, checkpoint: Checkpoint) -> None:
+    size = audit.head().size
+    if checkpoint.size > size:
+        raise rolled_back(checkpoint.size, size)
+    if audit.tree(checkpoint.size).root() != checkpoint.root:
+        raise AuditError(
+            f"the first {checkpoint.size} entries are not those that the checkpoint was signed over",
+            code="audit_forked",
+            hint="keep everything as it is and call the auditor: two histories of this clinic exist",
+        )
 
 
 def note_in(text: str) -> str:
@@ -47,18 +100,11 @@ def rolled_back(seen: int, size: int) -> AuditError:
     )
 
 
-def consistency_proof(leaves: Sequence[bytes], old: int) -> tuple[bytes, ...]:
-    """Return PROOF(old, leaves) of RFC 6962, section 2.1.2."""
-    if not 0 < old <= len(leaves):
-        raise ValueError("a tree grows from one of its own sizes")
-    return tuple(_subproof(leaves, 0, len(leaves), old, whole=True))
+def _path(audit: AuditLog, older: int, newer: int) -> tuple[bytes, ...]:
+    sizes = (older, newer) if 0 < older < newer else (newer,)
+    return [link.path for link in audit.links(sizes)][-1]
 
 
-def _subproof(leaves: Sequence[bytes], first: int, last: int, old: int, *, whole: bool) -> list[bytes]:
-    """Return SUBPROOF for the leaves `first` to `last`, of which `old` are of the earlier tree."""
-    if old == last - first:
-        return [] if whole else [root_of(leaves[first:last])]
-    middle = first + (1 << (last - first - 1).bit_length() - 1)
-    if old <= middle - first:
-        return [*_subproof(leaves, first, middle, old, whole=whole), root_of(leaves[middle:last])]
-    return [*_subproof(leaves, middle, last, old - (middle - first), whole=False), root_of(leaves[first:middle])]
+def _text(older: int, path: Sequence[bytes], note: str) -> str:
+    lines = [base64.b64encode(node).decode("ascii") for node in path]
+    return "\n".join((f"old {older}", *lines, "", note))

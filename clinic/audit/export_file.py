@@ -1,4 +1,4 @@
-"""The container of an export: a tar archive of a manifest and one line an entry (`FORMAT.md`, section 6).
+"""The container of an export: a tar archive of a manifest, proofs, and one line an entry (`FORMAT.md`, section 6).
 
 Rules kept here:
 
@@ -12,16 +12,17 @@ from __future__ import annotations
 import base64
 import json
 import tarfile
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from clinic.audit.entry import RawEntry
 from clinic.domain import canonical_json
 from clinic.errors import AuditError
 
-FORMAT: Final = "clinic-audit-export-v2"
+FORMAT: Final = "clinic-audit-export-v3"
 MANIFEST: Final = "manifest.json"
+PROOFS: Final = "proofs.jsonl"
 ENTRIES: Final = "entries.jsonl"
 TAR_END: Final = bytes(2 * tarfile.BLOCKSIZE)
 
@@ -30,11 +31,15 @@ Number = Annotated[int, Field(ge=1)]
 
 
 class Manifest(BaseModel):
-    """What an export holds: `before` is the compact Merkle tree in front of its first entry."""
+    """What an export holds: `before` is the compact Merkle tree in front of its first entry.
+
+    `proofs` is the number of checkpoints that are shown to continue each other, its own the last of them; there were
+    none before version 3.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    format: Literal["clinic-audit-export-v1", "clinic-audit-export-v2"]
+    format: Literal["clinic-audit-export-v1", "clinic-audit-export-v2", "clinic-audit-export-v3"]
     origin: str
     vkey: str
     created_at: str
@@ -47,6 +52,22 @@ class Manifest(BaseModel):
     entries_bytes: Number
     entries_sha256: Hash
     checkpoint: str
+    proofs: Number | None = None
+
+    @model_validator(mode="after")
+    def _has_proofs_since_version_3(self) -> Self:
+        if (self.proofs is None) == (self.format == FORMAT):
+            raise ValueError("proofs are of version 3")
+        return self
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The names of the files of the archive, in their order."""
+        return (MANIFEST, ENTRIES) if self.proofs is None else (MANIFEST, PROOFS, ENTRIES)
+
+    def encoded(self) -> bytes:
+        """Return the manifest as it stands in the archive."""
+        return canonical_json(self.model_dump(mode="json", exclude_none=True)) + b"\n"
 
 
 def tar_header(name: str, size: int) -> bytes:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from clinic.audit.guard import Guard
 from clinic.audit.keeping import Keeper
 from clinic.audit.kept import Rhythm
 from clinic.audit.latch import Latch, Reason
+from clinic.audit.links import Link
 from clinic.audit.reading import Begin, LogReader
 from clinic.audit.signing import Head, SignedTree, signer_of
 from clinic.audit.sink import SecondSink, SinkReport
@@ -224,6 +225,16 @@ class AuditLog(LogReader):
     def checkpoint(self, *, size: int | None = None) -> str:
         """Return a signed note over the log as it is, or was at an earlier size: hand it out, print it, keep it."""
         return self._signed.checkpoint(size)
+
+    def links(self, sizes: Iterable[int]) -> Iterator[Link]:
+        """Yield, for each of these ascending sizes, the checkpoint over it and the path to it from the one before.
+
+        The log is gone over once, whatever number of sizes.
+
+        Raises:
+            AuditError: `audit_damaged`; `entry_unknown` where the log is not so long.
+        """
+        return self._signed.links(sizes)
 
     def prove(self, seq: int) -> str:
         """Return a C2SP `tlog-proof` that entry `seq` is in the log, for somebody who is not to see the others."""

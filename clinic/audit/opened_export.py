@@ -20,7 +20,7 @@ import pyrage
 from pydantic import ValidationError
 
 from clinic.audit.entry import Entry, RawEntry
-from clinic.audit.export_file import ENTRIES, MANIFEST, Manifest, raw_of
+from clinic.audit.export_file import Manifest, raw_of
 from clinic.audit.verify import Problem, Start, VerifyReport, verify_log
 from clinic.errors import AuditError, InputError
 
@@ -53,14 +53,14 @@ class OpenedExport:
     key_known: bool
 
 
-def open_export(path: Path, identity: str, *, vkey: str | None = None, checkpoint: str | None = None) -> OpenedExport:
+def open_export(path: Path, identity: str, *, vkey: str | None = None, seen: Sequence[str] = ()) -> OpenedExport:
     """Decrypt an export with the text of an age identity file and verify it, without any database.
 
-    `vkey` is the clinic's public key as the auditor knows it; `checkpoint` an earlier checkpoint of the same log.
+    `vkey` is the clinic's public key as the auditor knows it; `seen` are earlier checkpoints of the same log: it must
+    continue each of them, which its entries or its proofs show.
     """
-    manifest, lines = _unpack(_decrypt(path, _identities(identity)))
-    checkpoints = (manifest.checkpoint,) if checkpoint is None else (manifest.checkpoint, checkpoint)
-    report = _verify(manifest, lines, vkey=vkey or manifest.vkey, checkpoints=checkpoints)
+    manifest, proofs, lines = _unpack(_decrypt(path, _identities(identity)))
+    report = _verify(manifest, proofs, lines, vkey=manifest.vkey if vkey is None else vkey, seen=seen)
     entries = ExportedEntries(lines, manifest.count) if report.ok else ExportedEntries(b"", 0)
     return OpenedExport(manifest=manifest, entries=entries, report=report, key_known=vkey is not None)
 
@@ -95,17 +95,21 @@ def _decrypt(path: Path, identities: list[pyrage.x25519.Identity]) -> io.BytesIO
     return plain
 
 
-def _unpack(plain: io.BytesIO) -> tuple[Manifest, bytes]:
+def _unpack(plain: io.BytesIO) -> tuple[Manifest, bytes, bytes]:
+    """Return manifest, proofs and entries of the archive, which holds nothing else."""
     plain.seek(0)
     try:
         with tarfile.open(fileobj=plain, mode="r:") as archive:
-            members = archive.getmembers()
-            if [member.name for member in members] != [MANIFEST, ENTRIES]:
-                raise _damaged("the file is not an audit export")
-            described, lines = (_content(archive, member) for member in members)
-        return Manifest.model_validate_json(described), lines
-    except (tarfile.TarError, ValidationError, OSError):
+            described, *rest = ((member.name, _content(archive, member)) for member in archive.getmembers())
+            end = archive.offset
+        manifest = Manifest.model_validate_json(described[1])
+    except (tarfile.TarError, ValidationError, ValueError, OSError):
         raise _damaged("the file is not an audit export, or of another version") from None
+    names = (described[0], *(name for name, _ in rest))
+    is_canonical = described[1] in {manifest.encoded(), manifest.encoded().removesuffix(b"\n")}
+    if names != manifest.members or not is_canonical or bytes(plain.getbuffer()[end:]).strip(b"\0"):
+        raise _damaged("the file is not an audit export")
+    return manifest, b"" if manifest.proofs is None else rest[0][1], rest[-1][1]
 
 
 def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
@@ -117,21 +121,23 @@ def _rows(lines: bytes) -> Iterator[RawEntry]:
     return map(raw_of, io.BytesIO(lines))
 
 
-def _verify(manifest: Manifest, lines: bytes, *, vkey: str, checkpoints: Sequence[str]) -> VerifyReport:
+def _verify(manifest: Manifest, proofs: bytes, lines: bytes, *, vkey: str, seen: Sequence[str]) -> VerifyReport:
     before = tuple(bytes.fromhex(peak) for peak in manifest.before)
     try:
         start = Start(seq=manifest.first, prev_hash=bytes.fromhex(manifest.prev_hash), peaks=before)
     except ValueError:
         raise _damaged("the manifest of the export contradicts itself") from None
-    report = verify_log(_rows(lines), vkey=vkey, checkpoints=checkpoints, start=start)
-    if not report.ok or _fits(manifest, lines, report):
+    checkpoints, links = (manifest.checkpoint, *seen), proofs.splitlines(keepends=True)
+    report = verify_log(_rows(lines), vkey=vkey, checkpoints=checkpoints, start=start, links=links)
+    fits = manifest.vkey == vkey.strip() and len(links) == (manifest.proofs or 0) and _fits(manifest, lines, report)
+    if not report.ok or fits:
         return report
-    message = "the manifest of the export does not fit its entries"
+    message = "the manifest of the export does not fit what it describes"
     return replace(report, ok=False, problem=Problem.MANIFEST, message=message)
 
 
 def _fits(manifest: Manifest, lines: bytes, report: VerifyReport) -> bool:
-    """Compare everything that the manifest says with what was found."""
+    """Compare everything that the manifest says of the entries with what was found."""
     return (
         manifest.count == report.entries == manifest.last - manifest.first + 1
         and manifest.head_hash == report.head_hash.hex()

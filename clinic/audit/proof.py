@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from clinic.audit.checkpoint import Checkpoint, open_checkpoint
-from clinic.audit.tree import root_from_inclusion
+from clinic.audit.paths import root_from_inclusion
 from clinic.errors import AuditError
 
 _HEADER: Final = "c2sp.org/tlog-proof@v1"

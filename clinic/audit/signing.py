@@ -11,14 +11,18 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
-from clinic.audit.chain import damaged, extend
+from clinic.audit.chain import damaged, extend, followed, unknown_size
 from clinic.audit.checkpoint import Checkpoint, NoteSigner
 from clinic.audit.entry import GENESIS
+from clinic.audit.links import Link
+from clinic.audit.paths import TreeWalk, consistency_spans, inclusion_spans, roots_in
 from clinic.audit.proof import Proof
 from clinic.audit.reading import LogReader
-from clinic.audit.tree import CompactTree, inclusion_proof
+from clinic.audit.tree import CompactTree
 from clinic.errors import AuditError
 
 
@@ -56,15 +60,38 @@ class SignedTree:
     def checkpoint(self, size: int | None) -> str:
         """Return a signed note over the log as it is, or was at an earlier size."""
         tree = self._refresh()[0] if size is None else self.tree(size)
-        return self._signer.sign(Checkpoint(origin=self._signer.name, size=tree.size, root=tree.root()).text())
+        return self._sign(tree.size, tree.root())
 
     def prove(self, seq: int) -> str:
         """Return a C2SP `tlog-proof` that entry `seq` is in the log."""
-        leaves = [raw.hash for raw in self._reader.raw_entries()]
-        if not 1 <= seq <= len(leaves):
-            raise AuditError(f"there is no audit entry `{seq}`", code="entry_unknown", hint=f"1 to {len(leaves)}")
-        path = inclusion_proof(leaves, seq - 1)
-        return Proof(index=seq - 1, path=path, checkpoint=self.checkpoint(len(leaves))).text()
+        tree, _ = self._refresh()
+        if not 1 <= seq <= tree.size:
+            raise AuditError(f"there is no audit entry `{seq}`", code="entry_unknown", hint=f"1 to {tree.size}")
+        spans = inclusion_spans(seq - 1, tree.size)
+        found = roots_in(followed(self._reader.raw_entries(last=tree.size)), {*spans, (seq - 1, seq), (0, tree.size)})
+        if found[0, tree.size] != tree.root():
+            raise damaged("the audit log is not what it was when it was signed")
+        return Proof(seq - 1, tuple(found[span] for span in spans), self._sign(tree.size, tree.root())).text()
+
+    def links(self, sizes: Iterable[int]) -> Iterator[Link]:
+        """Yield, for each of these ascending sizes, the checkpoint over it and the path to it from the one before.
+
+        Raises:
+            AuditError: `audit_damaged`; `entry_unknown` where the log is not so long.
+        """
+        leaves, walk = followed(self._reader.raw_entries()), TreeWalk()
+        for size in sizes:
+            spans = consistency_spans(walk.size, size) if walk.size else ()
+            walk.want(spans)
+            for leaf in islice(leaves, size - walk.size):
+                walk.append(leaf)
+            if walk.size != size:
+                raise unknown_size(size, walk.size)
+            found = walk.roots()
+            yield Link(self._sign(size, walk.root()), tuple(found[span] for span in spans))
+
+    def _sign(self, size: int, root: bytes) -> str:
+        return self._signer.sign(Checkpoint(origin=self._signer.name, size=size, root=root).text())
 
     def _refresh(self) -> tuple[CompactTree, bytes]:
         """Hash what was added since the last time; the lock keeps two threads from adding it twice."""

@@ -77,38 +77,3 @@ def root_of(leaves: Iterable[bytes]) -> bytes:
     for leaf in leaves:
         tree.append(leaf)
     return tree.root()
-
-
-def inclusion_proof(leaves: Sequence[bytes], index: int) -> tuple[bytes, ...]:
-    """Return PATH(index, leaves) of RFC 6962, section 2.1.1: the siblings from the leaf up to the root."""
-    if not 0 <= index < len(leaves):
-        raise ValueError("no leaf with this index")
-    first, last = 0, len(leaves)
-    path: list[bytes] = []
-    while last - first > 1:
-        middle = first + (1 << (last - first - 1).bit_length() - 1)
-        if index < middle:
-            path.append(root_of(leaves[middle:last]))
-            last = middle
-        else:
-            path.append(root_of(leaves[first:middle]))
-            first = middle
-    return tuple(reversed(path))
-
-
-def root_from_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes]) -> bytes | None:
-    """Return the root that this proof leads to, or None where its length cannot be right (RFC 9162, 2.1.3.2)."""
-    if not 0 <= index < size:
-        return None
-    node, last, root = index, size - 1, leaf
-    for sibling in proof:
-        if last == 0 or len(sibling) != HASH_BYTES:
-            return None
-        if node & 1 or node == last:
-            root = node_hash(sibling, root)
-            while node and not node & 1:
-                node, last = node >> 1, last >> 1
-        else:
-            root = node_hash(root, sibling)
-        node, last = node >> 1, last >> 1
-    return root if last == 0 else None

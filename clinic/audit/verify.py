@@ -23,6 +23,7 @@ from clinic.audit.checkpoint import Checkpoint, open_checkpoint
 from clinic.audit.entry import GENESIS, MAX_SEALED, MIN_SEALED, RawEntry
 from clinic.audit.events import from_canonical, is_canonical
 from clinic.audit.kept import Kept
+from clinic.audit.links import follow
 from clinic.audit.tree import EMPTY_ROOT, HASH_BYTES, CompactTree
 from clinic.domain import Role
 from clinic.errors import AuditError
@@ -54,7 +55,8 @@ class Problem(StrEnum):
     FORKED = "forked"  # as long as the checkpoint says, but not the same entries
     CHECKPOINT_MALFORMED = "checkpoint_malformed"
     CHECKPOINT_SIGNATURE = "checkpoint_signature"
-    CHECKPOINT_NOT_COVERED = "checkpoint_not_covered"  # about entries before the range at hand
+    CHECKPOINT_NOT_COVERED = "checkpoint_not_covered"  # before the range at hand, and no proof leads from it
+    PROOF_INVALID = "proof_invalid"  # an export's proof that the log grew from an earlier checkpoint does not hold
     MANIFEST = "manifest"  # an export's manifest does not fit its entries
 
 
@@ -112,10 +114,12 @@ def verify_log(
     checkpoints: Sequence[str] = (),
     kept: Sequence[Kept] = (),
     start: Start | None = None,
+    links: Iterable[bytes] = (),
 ) -> VerifyReport:
     """Verify rows in order of `seq`, against checkpoints that the owner of `vkey` signed earlier.
 
-    `kept` are those that the log keeps of itself.
+    `kept` are those that the log keeps of itself.  `links` are lines (`links.py`) that end with the first of
+    `checkpoints`: with them one that lies before `start` can be compared, too.
 
     Example:
         >>> verify_log([]).problem
@@ -124,15 +128,18 @@ def verify_log(
     walk = _Walk(start or Start(), kept=len(kept))
     try:
         marks = [open_checkpoint(note, vkey=vkey or "") for note in checkpoints]
+        proved = follow(links, vkey=vkey or "")
     except AuditError as error:
         return walk.report(_Finding(Problem(error.code), None, str(error)))
+    if proved and proved[-1:] != tuple(marks[:1]):
+        return walk.report(_Finding(Problem.PROOF_INVALID, None, "the proofs do not lead to the checkpoint"))
     for each in kept:
         try:
             marks.append(each.open(vkey=vkey or ""))
         except AuditError as error:
             text = f"the kept checkpoint over {each.size} entries does not hold: {error}"
             return walk.report(_Finding(Problem(error.code), None, text, each.size))
-    finding = walk.start_at(marks)
+    finding = walk.start_at(marks, proved)
     if finding is not None:
         return walk.report(finding)
     for row in rows:
@@ -152,17 +159,19 @@ class _Walk:
         self._prev = start.prev_hash
         self._tree = CompactTree(start.seq - 1, start.peaks)
         self._marks: dict[int, list[Checkpoint]] = {}
+        self._undecided: Checkpoint | None = None
         self._at = b""
         self._clock_regressions = 0
 
-    def start_at(self, marks: Iterable[Checkpoint]) -> _Finding | None:
+    def start_at(self, marks: Iterable[Checkpoint], proved: Iterable[Checkpoint]) -> _Finding | None:
+        """Take the marks; those before the range are compared with what was proved of the log there."""
+        before, known = self._first - 1, {0: EMPTY_ROOT} | {each.size: each.root for each in proved}
         for mark in marks:
-            self._marks.setdefault(mark.size, []).append(mark)
-            # Size 0 says nothing about any entry, so every range covers it.
-            if 0 < mark.size < self._first - 1:
-                text = f"the checkpoint ends at entry `{mark.size}`, the range at hand starts at entry `{self._first}`"
-                return _Finding(Problem.CHECKPOINT_NOT_COVERED, None, text, mark.size)
-            if mark.size == 0 and mark.root != EMPTY_ROOT:
+            if mark.size >= before:
+                self._marks.setdefault(mark.size, []).append(mark)
+            elif mark.size not in known:
+                self._undecided = mark
+            elif mark.root != known[mark.size]:
                 return _forked(mark)
         return self._compare_marks()
 
@@ -187,6 +196,10 @@ class _Walk:
             return _Finding(Problem.TRUNCATED, size + 1, text, min(beyond))
         if self._next == self._first:
             return _Finding(Problem.EMPTY, None, "the log holds no entries")
+        if self._undecided is not None:
+            text = f"it cannot be decided whether this continues the checkpoint over {self._undecided.size} entries: "
+            text += f"the range at hand starts at entry `{self._first}`, and no proof leads from there"
+            return _Finding(Problem.CHECKPOINT_NOT_COVERED, None, text, self._undecided.size)
         return None
 
     def report(self, finding: _Finding | None) -> VerifyReport:

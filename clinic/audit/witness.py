@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from clinic.audit.checkpoint import Checkpoint, open_checkpoint
+from clinic.audit.checkpoint import Checkpoint, open_checkpoint, open_given
 from clinic.audit.consistency import note_in, rolled_back
 from clinic.audit.events import BackupRestored, from_canonical
 from clinic.audit.log import AuditLog
@@ -77,21 +77,6 @@ def add(home: Path, audit: AuditLog, *, name: str, text: str) -> Witnessed:
             if other.name == name and other.checkpoint.size < checkpoint.size:
                 other.path.unlink()
     return Witnessed(name, checkpoint, note, path)
-
-
-def open_given(note: str, *, vkey: str) -> Checkpoint:
-    """Return the checkpoint that somebody typed or named; one that is none is that person's mistake, not the log's.
-
-    Raises:
-        InputError: `checkpoint_malformed`.
-        AuditError: `checkpoint_signature`.
-    """
-    try:
-        return open_checkpoint(note, vkey=vkey)
-    except AuditError as error:
-        if error.code != "checkpoint_malformed":
-            raise
-        raise InputError(str(error), code=error.code, hint=error.hint) from None
 
 
 def require_current(home: Path, audit: AuditLog) -> None:

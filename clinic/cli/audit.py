@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from clinic.audit.consistency import growth, note_in
+from clinic.audit.checkpoint import open_given
+from clinic.audit.consistency import growth, held, note_in
 from clinic.audit.database_file import forget_cached
 from clinic.audit.entry import Entry
 from clinic.audit.events import WitnessAdded
@@ -19,7 +20,7 @@ from clinic.audit.export_range import Bound, resolve
 from clinic.audit.latch import Latch
 from clinic.audit.sink import SinkReport
 from clinic.audit.verify import VerifyReport
-from clinic.audit.witness import add, open_given, verify_witnessed, witnessed
+from clinic.audit.witness import add, verify_witnessed, witnessed
 from clinic.cli.accounting import accounting
 from clinic.cli.common import err, home_option, json_option, load_config, open_here, out, print_json
 from clinic.cli.report import print_guard, print_verification
@@ -169,17 +170,43 @@ def prove(seq: int) -> None:
     show_default=True,
     help="archive: what can be verified.  fhir: one R4 AuditEvent (IHE BALP) a line.",
 )
+@click.option(
+    "--seen",
+    "seen_files",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A checkpoint that the auditor holds: the export proves that it continues it; repeatable.",
+)
 @home_option
 @json_option
 def export(
-    *, recipients: tuple[str, ...], target: Path, start: str | None, end: str | None, layout: str, as_json: bool
+    *,
+    recipients: tuple[str, ...],
+    target: Path,
+    start: str | None,
+    end: str | None,
+    layout: str,
+    seen_files: tuple[Path, ...],
+    as_json: bool,
 ) -> None:
-    """Verify the log and write it, encrypted for the auditors, to one file."""
+    """Verify the log and write it, encrypted for the auditors, to one file.
+
+    The file carries a proof that it continues each earlier checkpoint that the log knows of: those that it keeps, that
+    went out with an export, that a witness gave back, and those of `--seen`.
+    """
     bounds = [None if text is None else Bound.parse(text) for text in (start, end)]
+    notes = [read_text(each) for each in seen_files]
     _, _, records = open_here()
     first, last = resolve(records.audit.raw_entries(), *bounds)
     done = write_export(
-        records.audit, recipients, target, actor=OPERATOR, first=first, last=last, as_fhir=layout == "fhir"
+        records.audit,
+        recipients,
+        target,
+        actor=OPERATOR,
+        first=first,
+        last=last,
+        seen=[held(records.audit, note_in(note)) for note in notes],
+        as_fhir=layout == "fhir",
     )
     if as_json:
         print_json({"path": str(done.path), "sha256": done.sha256, "manifest": done.manifest.model_dump(mode="json")})
@@ -192,17 +219,24 @@ def export(
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--identity", type=click.Path(path_type=Path), required=True, help="The auditor's age key file.")
 @click.option("--vkey", help="The clinic's audit key as the auditor knows it.")
-@click.option("--checkpoint", "checkpoint_file", type=click.Path(path_type=Path), help="A checkpoint taken earlier.")
+@click.option(
+    "--seen",
+    "--checkpoint",
+    "seen_files",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A checkpoint kept from another day, or got from a witness: the export must continue it; repeatable.",
+)
 @json_option
 @click.pass_context
 def open_command(
-    ctx: click.Context, *, file: Path, identity: Path, vkey: str | None, checkpoint_file: Path | None, as_json: bool
+    ctx: click.Context, *, file: Path, identity: Path, vkey: str | None, seen_files: tuple[Path, ...], as_json: bool
 ) -> None:
     """Decrypt and verify an export, without any data folder, and print its entries."""
-    earlier = None if checkpoint_file is None else read_text(checkpoint_file)
-    if vkey is not None and earlier is not None:
-        earlier = _checkpoint_given(earlier, vkey)
-    opened = open_export(file, read_text(identity), vkey=vkey, checkpoint=earlier)
+    seen = [note_in(read_text(each)) for each in seen_files]
+    if vkey is not None:
+        seen = [_checkpoint_given(each, vkey) for each in seen]
+    opened = open_export(file, read_text(identity), vkey=vkey, seen=seen)
     entries = [entry_document(entry) for entry in opened.entries]
     if as_json:
         print_json({"report": report_document(opened.report), "key_known": opened.key_known, "entries": entries})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import traceback
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pyrage
 import pytest
 from click.testing import CliRunner, Result
 
+from clinic.audit.checkpoint import Checkpoint
 from clinic.audit.events import LoginSucceeded
 from clinic.backup.keys import BackupKeys
 from clinic.cli import main
@@ -17,6 +20,7 @@ from clinic.config import Config
 from clinic.domain import OPERATOR
 from clinic.errors import ClinicError
 from clinic.home import HomeOptions, create, open_records, unlock_home
+from tests.conftest import ROOT
 
 KEY = pyrage.x25519.Identity.generate()
 RECIPIENT = str(KEY.to_public())
@@ -92,6 +96,85 @@ def test_a_range_that_is_none_is_a_usage_error(home: Path, tmp_path: Path, optio
     assert (done.exit_code, error["code"], bool(error["hint"]), out.exists()) == (2, "range_invalid", True, False)
     config = Config.load(home)
     assert open_records(config, unlock_home(config)).audit.head().size == 5
+
+
+def checkpoint(home: Path, *options: str) -> str:
+    """Return what `clinic audit checkpoint` prints."""
+    return CliRunner().invoke(main, ["audit", "checkpoint", "--home", str(home), *options]).stdout
+
+
+def opened(tmp_path: Path, out: Path, *options: str) -> tuple[int, dict[str, object]]:
+    """Run `clinic audit open`; return its exit code and its report, or its error."""
+    identity = tmp_path / "key"
+    identity.write_text(str(KEY))
+    common = ["audit", "open", str(out), "--identity", str(identity), "--json"]
+    done = CliRunner().invoke(main, [*common, *options])
+    document = json.loads(done.stdout)
+    return done.exit_code, document.get("report") or document["error"]
+
+
+def test_an_export_proves_what_the_auditor_saw(home: Path, tmp_path: Path) -> None:
+    """With `--seen` it is decided for that checkpoint; without, it is said that it cannot be."""
+    seen, out = tmp_path / "seen.txt", tmp_path / "audit.age"
+    seen.write_text(checkpoint(home))
+    audit = open_records(Config.load(home), unlock_home(Config.load(home))).audit
+    for number in range(5):
+        audit.append(LoginSucceeded(user_id=f"u-{number}"), actor=OPERATOR)
+    assert export(home, tmp_path / "without.age", "--from", "8").exit_code == 0
+    done = export(home, out, "--from", "8", "--seen", str(seen))
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["manifest"]["proofs"] >= 2
+    key = ["--vkey", audit.vkey]
+    assert opened(tmp_path, out, *key, "--seen", str(seen))[0] == 0
+    code, report = opened(tmp_path, tmp_path / "without.age", *key, "--seen", str(seen))
+    assert (code, report["problem"]) == (1, "checkpoint_not_covered")
+    assert "cannot be decided" in str(report["message"])
+    program = [sys.executable, "-I", str(ROOT / "deploy" / "verify_export.py")]
+    for file, expected, words in ((out, 0, "VERIFIED"), (tmp_path / "without.age", 4, "cannot be decided")):
+        options = [str(file), "--identity", str(tmp_path / "key"), *key, "--seen", str(seen)]
+        ran = subprocess.run([*program, *options], check=False, capture_output=True, text=True, timeout=60)
+        assert (ran.returncode, words in ran.stdout) == (expected, True), ran.stdout
+
+
+def test_what_shows_a_witness_that_the_log_grew_is_taken_as_seen(home: Path, tmp_path: Path) -> None:
+    """What `checkpoint --since` prints holds a checkpoint: it is that one which was seen."""
+    seen, out = tmp_path / "seen.txt", tmp_path / "audit.age"
+    seen.write_text(checkpoint(home, "--since", "2"))
+    assert export(home, out, "--seen", str(seen)).exit_code == 0
+    assert opened(tmp_path, out, "--seen", str(seen))[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [("rubbish", "checkpoint_malformed"), ("STRANGER", "checkpoint_signature"), ("LONGER", "audit_rolled_back")],
+    ids=["rubbish", "stranger", "longer"],
+)
+def test_a_checkpoint_that_the_log_does_not_hold_is_not_proved(
+    home: Path, tmp_path: Path, text: str, code: str
+) -> None:
+    """An error, no file, and nothing recorded: the log was cut, or it is another one."""
+    audit = open_records(Config.load(home), unlock_home(Config.load(home))).audit
+    other = create(tmp_path / "other", HomeOptions(insecure_key_file=True)).config
+    signer = audit._signer
+    notes = {
+        "STRANGER": checkpoint(other.home),
+        "LONGER": signer.sign(Checkpoint(origin=signer.name, size=99, root=bytes(32)).text()),
+    }
+    seen, out = tmp_path / "seen.txt", tmp_path / "audit.age"
+    seen.write_text(notes.get(text, text))
+    done = export(home, out, "--seen", str(seen))
+    assert json.loads(done.stdout)["error"]["code"] == code
+    assert not out.exists()
+    assert audit.size() == 5
+
+
+def test_an_empty_key_is_refused(home: Path, tmp_path: Path) -> None:
+    """A variable that was not set does not let an export vouch for itself."""
+    out = tmp_path / "audit.age"
+    assert export(home, out).exit_code == 0
+    assert opened(tmp_path, out)[0] == 0
+    code, report = opened(tmp_path, out, "--vkey", "")
+    assert (code, report["problem"]) == (1, "checkpoint_malformed")
 
 
 SECRET = str(KEY)

@@ -10,7 +10,6 @@ import shutil
 import stat
 import subprocess
 import sys
-import tarfile
 from dataclasses import asdict
 from errno import ENOSPC, EOPNOTSUPP, EROFS
 from pathlib import Path
@@ -27,13 +26,11 @@ from clinic.audit.export_file import ENTRIES, MANIFEST, TAR_END, line_of, raw_of
 from clinic.audit.export_out import OutFile
 from clinic.audit.log import AuditLog
 from clinic.audit.verify import Problem
-from clinic.domain import OPERATOR, canonical_json
+from clinic.domain import OPERATOR
 from clinic.errors import AuditError, ClinicError, InputError, StorageError
 from tests.unit.audit.audit_store import OTHER_SEED, SteadyClock, Store, fill
+from tests.unit.audit.export_parts import IDENTITY, KEY, RECIPIENT, Parts
 
-KEY = pyrage.x25519.Identity.generate()
-IDENTITY = f"# created: today\n# public key: {KEY.to_public()}\n{KEY}\n"
-RECIPIENT = str(KEY.to_public())
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -165,9 +162,9 @@ def test_a_log_that_changes_during_the_export_is_not_exported(
     """What was verified and what was written must be the same bytes."""
     archive = export_module._archive
 
-    def late(manifest: Any, audit: AuditLog) -> Any:
+    def late(manifest: Any, audit: AuditLog, sizes: Any) -> Any:
         filled.tamper("UPDATE audit_entries SET actor = 'mallory' WHERE seq = 5")
-        return archive(manifest, audit)
+        return archive(manifest, audit, sizes)
 
     monkeypatch.setattr(export_module, "_archive", late)
     with pytest.raises(AuditError) as caught:
@@ -377,58 +374,29 @@ def test_a_changed_export_never_opens(filled: Store, out: Path) -> None:
         open_export(changed, IDENTITY)
 
 
-def _parts(path: Path) -> tuple[dict[str, Any], list[bytes]]:
-    plain = pyrage.decrypt(path.read_bytes(), [KEY])
-    with tarfile.open(fileobj=io.BytesIO(plain)) as archive:
-        files = {member.name: archive.extractfile(member) for member in archive.getmembers()}
-        manifest, lines = (file.read() for file in files.values() if file is not None)
-    return json.loads(manifest), lines.splitlines(keepends=True)
-
-
-def _forge(path: Path, manifest: dict[str, Any], lines: list[bytes]) -> None:
-    """Encrypt other content to the same recipient: age proves nothing about who wrote it."""
-    described, entries = canonical_json(manifest), b"".join(lines)
-    content = tar_header(MANIFEST, len(described)) + described + tar_padding(len(described))
-    content += tar_header(ENTRIES, len(entries)) + entries + tar_padding(len(entries)) + TAR_END
-    path.write_bytes(pyrage.encrypt(content, [KEY.to_public()]))
-
-
-def _consistent(manifest: dict[str, Any], lines: list[bytes]) -> dict[str, Any]:
-    """Make the manifest fit other lines in all that needs no key."""
-    entries = b"".join(lines)
-    first, last = raw_of(lines[0]), raw_of(lines[-1])
-    return manifest | {
-        "first": first.seq,
-        "last": last.seq,
-        "count": len(lines),
-        "head_hash": last.hash.hex(),
-        "prev_hash": first.prev_hash.hex(),
-        "entries_bytes": len(entries),
-        "entries_sha256": hashlib.sha256(entries).hexdigest(),
-    }
-
-
 @pytest.mark.parametrize(
     ("attack", "problem"),
     [
-        pytest.param(lambda m, lines: (m, lines[:-1]), Problem.TRUNCATED, id="last line removed"),
+        pytest.param(lambda e: e.but(lines=e.lines[:-1]), Problem.TRUNCATED, id="last line removed"),
+        pytest.param(lambda e: e.fitted(e.lines[:-1]), Problem.TRUNCATED, id="and the manifest"),
+        pytest.param(lambda e: e.but(lines=e.lines[:4] + e.lines[5:]), Problem.GAP, id="line removed"),
+        pytest.param(lambda e: e.but(lines=e.lines + e.lines[-1:]), Problem.REORDERED, id="line repeated"),
+        pytest.param(lambda e: e.but(lines=e.lines[1:2] + e.lines[:1] + e.lines[2:]), Problem.GAP, id="lines swapped"),
+        pytest.param(lambda e: e.but(manifest={"count": 9}), Problem.MANIFEST, id="count"),
+        pytest.param(lambda e: e.but(manifest={"head_hash": "0" * 64}), Problem.MANIFEST, id="head"),
+        pytest.param(lambda e: e.but(manifest={"entries_sha256": "0" * 64}), Problem.MANIFEST, id="digest"),
+        pytest.param(lambda e: e.but(manifest={"origin": "other"}), Problem.MANIFEST, id="origin"),
+        pytest.param(lambda e: e.but(manifest={"proofs": 2}), Problem.MANIFEST, id="proofs"),
+        pytest.param(lambda e: e.but(manifest={"vkey": "x"}), Problem.MANIFEST, id="key"),
         pytest.param(
-            lambda m, lines: (_consistent(m, lines[:-1]), lines[:-1]), Problem.TRUNCATED, id="and the manifest"
-        ),
-        pytest.param(lambda m, lines: (m, lines[:4] + lines[5:]), Problem.GAP, id="line removed"),
-        pytest.param(lambda m, lines: (m, lines + lines[-1:]), Problem.REORDERED, id="line repeated"),
-        pytest.param(lambda m, lines: (m, lines[1:2] + lines[:1] + lines[2:]), Problem.GAP, id="lines swapped"),
-        pytest.param(lambda m, lines: (m | {"count": 9}, lines), Problem.MANIFEST, id="count"),
-        pytest.param(lambda m, lines: (m | {"head_hash": "0" * 64}, lines), Problem.MANIFEST, id="head"),
-        pytest.param(lambda m, lines: (m | {"entries_sha256": "0" * 64}, lines), Problem.MANIFEST, id="digest"),
-        pytest.param(lambda m, lines: (m | {"origin": "other"}, lines), Problem.MANIFEST, id="origin"),
-        pytest.param(
-            lambda m, lines: (m | {"checkpoint": m["checkpoint"].replace("\n10\n", "\n9\n")}, lines),
+            lambda e: e.but(manifest={"checkpoint": e.manifest["checkpoint"].replace("\n10\n", "\n9\n")}),
             Problem.CHECKPOINT_SIGNATURE,
             id="checkpoint",
         ),
         pytest.param(
-            lambda m, lines: (m, [lines[0].replace(b"operator", b"opera-or"), *lines[1:]]), Problem.CHANGED, id="actor"
+            lambda e: e.but(lines=[e.lines[0].replace(b"operator", b"opera-or"), *e.lines[1:]]),
+            Problem.CHANGED,
+            id="actor",
         ),
     ],
 )
@@ -436,8 +404,7 @@ def test_forged_content_is_named(filled: Store, out: Path, attack: Any, problem:
     """Whoever can encrypt to the auditor still cannot make up or leave out entries."""
     log = filled.log()
     _export(log, out)
-    forged = out.with_name("forged.age")
-    _forge(forged, *attack(*_parts(out)))
+    forged = attack(Parts.of(out)).write(out.with_name("forged.age"))
     opened = open_export(forged, IDENTITY, vkey=log.vkey)
     assert (opened.report.ok, opened.report.problem) == (False, problem)
     assert list(opened.entries) == []
@@ -446,8 +413,7 @@ def test_forged_content_is_named(filled: Store, out: Path, attack: Any, problem:
 def test_a_manifest_that_contradicts_itself_is_refused(filled: Store, out: Path) -> None:
     """A compact tree that cannot belong to the range is damage."""
     _export(filled.log(), out)
-    manifest, lines = _parts(out)
-    _forge(out, manifest | {"before": ["0" * 64]}, lines)
+    Parts.of(out).but(manifest={"before": ["0" * 64]}).write(out)
     with pytest.raises(AuditError) as caught:
         open_export(out, IDENTITY)
     assert caught.value.code == "export_damaged"
@@ -456,8 +422,7 @@ def test_a_manifest_that_contradicts_itself_is_refused(filled: Store, out: Path)
 def test_an_unchanged_forgery_opens(filled: Store, out: Path) -> None:
     """Negative control for the forgeries above: the same way of repacking, without a change, is accepted."""
     _export(filled.log(), out)
-    forged = out.with_name("forged.age")
-    _forge(forged, *_parts(out))
+    forged = Parts.of(out).write(out.with_name("forged.age"))
     assert open_export(forged, IDENTITY, vkey=filled.log().vkey).report.ok
 
 
@@ -474,8 +439,8 @@ def test_an_export_is_checked_against_an_earlier_checkpoint(filled: Store, out: 
     log = filled.log()
     early, late = log.checkpoint(size=4), log.checkpoint()
     _export(log, out, last=8)
-    assert open_export(out, IDENTITY, vkey=log.vkey, checkpoint=early).report.ok
-    assert open_export(out, IDENTITY, vkey=log.vkey, checkpoint=late).report.problem is Problem.TRUNCATED
+    assert open_export(out, IDENTITY, vkey=log.vkey, seen=[early]).report.ok
+    assert open_export(out, IDENTITY, vkey=log.vkey, seen=[late]).report.problem is Problem.TRUNCATED
 
 
 @pytest.mark.parametrize(
@@ -548,7 +513,7 @@ def test_the_standard_age_tool_opens_an_export(filled: Store, tmp_path: Path, ou
     export(log, [made.stdout], out, actor=OPERATOR)
     plain = subprocess.run(["age", "-d", "-i", str(key), str(out)], check=True, capture_output=True, timeout=60).stdout
     listing = subprocess.run(["tar", "t"], input=plain, check=True, capture_output=True, timeout=60).stdout
-    assert listing.split() == [b"manifest.json", b"entries.jsonl"]
+    assert listing.split() == [b"manifest.json", b"proofs.jsonl", b"entries.jsonl"]
     entries = subprocess.run(["tar", "xO", "entries.jsonl"], input=plain, check=True, capture_output=True, timeout=60)
     found = [json.loads(line) for line in entries.stdout.splitlines()]
     assert [line["hash"] for line in found] == [entry.hash.hex() for entry in log.entries(last=10)]

@@ -15,7 +15,7 @@ from clinic.audit.export import export, open_export
 from clinic.audit.export_file import line_of
 from clinic.domain import OPERATOR
 from tests.unit.audit.audit_store import Store, make_store, some_events
-from tests.unit.audit.test_audit_export import IDENTITY, RECIPIENT
+from tests.unit.audit.export_parts import IDENTITY, RECIPIENT
 
 _CHILD = """
 import sys

@@ -6,7 +6,8 @@ import hashlib
 
 import pytest
 
-from clinic.audit.tree import CompactTree, inclusion_proof, leaf_hash, node_hash, root_from_inclusion, root_of
+from clinic.audit.paths import inclusion_proof, root_from_inclusion
+from clinic.audit.tree import CompactTree, leaf_hash, node_hash, root_of
 
 # Leaves, roots and proofs: the test data of Certificate Transparency's reference implementation, as they stand in
 # github.com/transparency-dev/merkle (Apache-2.0), proof/verify_test.go at 02194e9afb6c1d95b5381350007963aa70fff472.

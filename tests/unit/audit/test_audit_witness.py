@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from clinic.audit.consistency import consistency_proof, growth, note_in
+from clinic.audit.consistency import growth, note_in
 from clinic.audit.events import BackupRestored
 from clinic.audit.log import AuditLog
+from clinic.audit.paths import consistency_proof
 from clinic.audit.tree import leaf_hash, root_of
 from clinic.audit.verify import Problem
 from clinic.audit.witness import FOLDER, add, require_current, verify_witnessed, witnessed

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import ast
 import base64
-import hashlib
-import io
 import json
 import subprocess
 import sys
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,39 +16,19 @@ import pytest
 
 from clinic.audit.entry import RawEntry, entry_hash
 from clinic.audit.export import export, open_export
-from clinic.audit.export_file import ENTRIES, MANIFEST, TAR_END, line_of, raw_of, tar_header, tar_padding
+from clinic.audit.export_file import MANIFEST, line_of, raw_of
 from clinic.audit.log import AuditLog
 from clinic.domain import OPERATOR, canonical_json
 from clinic.errors import ClinicError
 from tests.unit.audit.audit_store import OTHER_SEED, SteadyClock, Store, fill, make_store
+from tests.unit.audit.export_parts import IDENTITY, KEY, PROGRAM, SCRIPT, Parts, flipped, verdict, write
 
-SCRIPT = Path(__file__).resolve().parents[3] / "deploy" / "verify_export.py"
-KEY = pyrage.x25519.Identity.generate()
-IDENTITY = f"# created: today\n# public key: {KEY.to_public()}\n{KEY}\n"
 MISTYPED = str(KEY)[:-1] + ("P" if str(KEY)[-1] == "Q" else "Q")
-Parts = tuple[dict[str, Any], list[bytes]]
-
-namespace: dict[str, Any] = {"__name__": "verify_export"}
-exec(compile(SCRIPT.read_text("utf-8"), str(SCRIPT), "exec"), namespace)  # noqa: S102 - the script under test
-
-
-def verdict(
-    path: Path, folder: Path, *, vkey: str | None, checkpoints: tuple[Path, ...] = ()
-) -> tuple[str, int | None]:
-    """Return what the script says: `ok`, or problem and first bad entry."""
-    identity = folder / "auditor.key"
-    identity.write_text(IDENTITY)
-    options = namespace["argparse"].Namespace(file=path, identity=identity, vkey=vkey, checkpoint=list(checkpoints))
-    try:
-        namespace["run"](options)
-    except namespace["Refused"] as refused:
-        return refused.problem, refused.entry
-    return "ok", None
 
 
 def program(*arguments: object) -> tuple[int, str]:
     """Run the script as an auditor does, in a process of its own that cannot import the clinic's program."""
-    command = [sys.executable, "-I", str(SCRIPT), *map(str, arguments)]
+    command = [sys.executable, "-I", str(PROGRAM), *map(str, arguments)]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60, cwd="/")
     return done.returncode, done.stdout + done.stderr
 
@@ -70,38 +47,6 @@ def out(log: AuditLog, tmp_path: Path) -> Path:
     return path
 
 
-def parts(path: Path) -> Parts:
-    """Return manifest and lines of an export."""
-    plain = pyrage.decrypt(path.read_bytes(), [KEY])
-    with tarfile.open(fileobj=io.BytesIO(plain)) as archive:
-        files = [archive.extractfile(member) for member in archive.getmembers()]
-        manifest, lines = (file.read() for file in files if file is not None)
-    return json.loads(manifest), lines.splitlines(keepends=True)
-
-
-def pack(path: Path, manifest: dict[str, Any] | bytes, lines: list[bytes]) -> None:
-    """Encrypt other content to the same auditor: age proves nothing about who wrote it."""
-    described = manifest if isinstance(manifest, bytes) else canonical_json(manifest) + b"\n"
-    entries = b"".join(lines)
-    content = tar_header(MANIFEST, len(described)) + described + tar_padding(len(described))
-    content += tar_header(ENTRIES, len(entries)) + entries + tar_padding(len(entries)) + TAR_END
-    path.write_bytes(pyrage.encrypt(content, [KEY.to_public()]))
-
-
-def fitted(manifest: dict[str, Any], lines: list[bytes]) -> Parts:
-    """Make the manifest fit other lines in all that needs no signing key."""
-    entries, first, last = b"".join(lines), json.loads(lines[0]), json.loads(lines[-1])
-    return manifest | {
-        "first": first["seq"],
-        "last": last["seq"],
-        "count": len(lines),
-        "prev_hash": first["prev_hash"],
-        "head_hash": last["hash"],
-        "entries_bytes": len(entries),
-        "entries_sha256": hashlib.sha256(entries).hexdigest(),
-    }, lines
-
-
 def rehashed(lines: list[bytes], start: int) -> list[bytes]:
     """Chain the lines anew from number `start`, as somebody with the whole database can."""
     made: list[RawEntry] = [raw_of(line) for line in lines[:start]]
@@ -112,14 +57,15 @@ def rehashed(lines: list[bytes], start: int) -> list[bytes]:
     return [line_of(raw) for raw in made]
 
 
-def actor(line: bytes) -> bytes:
-    """Blame somebody else."""
-    return line.replace(b'"actor":"operator"', b'"actor":"operatox"')
+def changed(lines: list[bytes], place: int) -> list[bytes]:
+    """Blame somebody else for one entry."""
+    line = lines[place].replace(b'"actor":"operator"', b'"actor":"operatox"')
+    return [*lines[:place], line, *lines[place + 1 :]]
 
 
 def test_the_script_is_short_and_stands_alone() -> None:
     """At most 300 lines, the standard library and `cryptography`, not a line of the clinic's own program."""
-    source = SCRIPT.read_text("utf-8")
+    source = PROGRAM.read_text("utf-8")
     assert len(source.splitlines()) <= 300
     tree = ast.walk(ast.parse(source))
     names = {node.module or "" for node in tree if isinstance(node, ast.ImportFrom)}
@@ -156,7 +102,7 @@ def test_ranges_verify(log: AuditLog, tmp_path: Path, first: int, last: int) -> 
     """A range is anchored by the tree before it and the checkpoint at its end."""
     path = tmp_path / "range.age"
     export(log, [str(KEY.to_public())], path, actor=OPERATOR, first=first, last=last)
-    assert verdict(path, tmp_path, vkey=log.vkey) == ("ok", None)
+    assert verdict(path, vkey=log.vkey) == ("ok", None)
 
 
 def test_several_recipients_and_chunks(store: Store, tmp_path: Path) -> None:
@@ -165,46 +111,57 @@ def test_several_recipients_and_chunks(store: Store, tmp_path: Path) -> None:
     path, other = tmp_path / "many.age", pyrage.x25519.Identity.generate()
     export(store.log(), [str(other.to_public()), str(KEY.to_public())], path, actor=OPERATOR)
     assert path.stat().st_size > 2 * 65536
-    assert verdict(path, tmp_path, vkey=store.log().vkey) == ("ok", None)
+    assert verdict(path, vkey=store.log().vkey) == ("ok", None)
     data = path.read_bytes()
     for length in (len(data) - 1, len(data) - 65552, data.index(b"\n---") + 5 + 43 + 16 + 65552, 300, 20, 0):
         path.write_bytes(data[:length])
         # A header that ends early is malformed; where it ends depends on the random stanza that age may add.
-        assert verdict(path, tmp_path, vkey=store.log().vkey)[0] in ({"age", "malformed"} if length == 300 else {"age"})
+        assert verdict(path, vkey=store.log().vkey)[0] in ({"age", "malformed"} if length == 300 else {"age"})
     for place in range(0, len(data), 1009):
         path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
-        assert verdict(path, tmp_path, vkey=store.log().vkey)[0] in {"age", "malformed"}
+        assert verdict(path, vkey=store.log().vkey)[0] in {"age", "malformed"}
     path.write_bytes(data + b"x")
-    assert verdict(path, tmp_path, vkey=store.log().vkey)[0] == "age"
+    assert verdict(path, vkey=store.log().vkey)[0] == "age"
 
 
 ATTACKS: list[Any] = [
-    pytest.param(lambda m, k: (m, [*k[:4], actor(k[4]), *k[5:]]), 5, id="changed"),
-    pytest.param(lambda m, k: fitted(m, [*k[:4], actor(k[4]), *k[5:]]), 5, id="changed, manifest too"),
-    pytest.param(lambda m, k: fitted(m, k[:-1]), 10, id="truncated"),
-    pytest.param(lambda m, k: fitted(m, [*k[:4], *k[5:]]), 5, id="removed"),
-    pytest.param(lambda m, k: fitted(m, [k[0], k[2], k[1], *k[3:]]), 2, id="reordered"),
-    pytest.param(lambda m, k: fitted(m, [*k[:5], k[4], *k[5:]]), 5, id="duplicated"),
-    pytest.param(lambda m, k: fitted(m, rehashed([*k[:4], actor(k[4]), *k[5:]], 4)), None, id="forked"),
-    pytest.param(lambda m, k: fitted(m, [*k[:4], rehashed([*k[:4], actor(k[4])], 4)[4], *k[5:]]), 6, id="spliced"),
-    pytest.param(lambda m, k: (m | {"count": 9}, k), None, id="count"),
-    pytest.param(lambda m, k: (m | {"head_hash": "0" * 64}, k), None, id="head"),
-    pytest.param(lambda m, k: (m | {"before": ["0" * 64]}, k), None, id="tree before"),
-    pytest.param(lambda m, k: (m | {"origin": "clinic.local/audit/0000"}, k), None, id="origin"),
-    pytest.param(lambda m, k: (m | {"more": 1}, k), None, id="unknown key"),
-    pytest.param(lambda m, k: (m | {"checkpoint": m["checkpoint"].replace("\n10\n", "\n9\n")}, k), None, id="size"),
-    pytest.param(lambda m, k: (m, [b"null\n", *k[1:]]), 1, id="no entry"),
+    pytest.param(lambda e: e.but(lines=changed(e.lines, 4)), 5, id="changed"),
+    pytest.param(lambda e: e.fitted(changed(e.lines, 4)), 5, id="changed, manifest too"),
+    pytest.param(lambda e: e.fitted(e.lines[:-1]), 10, id="truncated"),
+    pytest.param(lambda e: e.fitted([*e.lines[:4], *e.lines[5:]]), 5, id="removed"),
+    pytest.param(lambda e: e.fitted([e.lines[0], e.lines[2], e.lines[1], *e.lines[3:]]), 2, id="reordered"),
+    pytest.param(lambda e: e.fitted([*e.lines[:5], e.lines[4], *e.lines[5:]]), 5, id="duplicated"),
+    pytest.param(lambda e: e.fitted(rehashed(changed(e.lines, 4), 4)), None, id="forked"),
+    pytest.param(
+        lambda e: e.fitted([*e.lines[:4], rehashed(changed(e.lines, 4), 4)[4], *e.lines[5:]]), 6, id="spliced"
+    ),
+    pytest.param(lambda e: e.but(manifest={"count": 9}), None, id="count"),
+    pytest.param(lambda e: e.but(manifest={"head_hash": "0" * 64}), None, id="head"),
+    pytest.param(lambda e: e.but(manifest={"before": ["0" * 64]}), None, id="tree before"),
+    pytest.param(lambda e: e.but(manifest={"origin": "clinic.local/audit/0000"}), None, id="origin"),
+    pytest.param(lambda e: e.but(manifest={"vkey": e.manifest["vkey"] + " "}), None, id="key"),
+    pytest.param(lambda e: e.but(manifest={"more": 1}), None, id="unknown key"),
+    pytest.param(lambda e: e.but(manifest={"first": True}), None, id="no number"),
+    pytest.param(lambda e: e.but(manifest={"created_at": 1}), None, id="no text"),
+    pytest.param(lambda e: e.but(manifest={"prev_hash": "A" * 64}), None, id="capitals"),
+    pytest.param(lambda e: e.but(manifest={"format": "clinic-audit-export-v2"}), None, id="version 2 with proofs"),
+    pytest.param(lambda e: e.but(manifest={"format": "clinic-audit-export-v4"}), None, id="version 4"),
+    pytest.param(lambda e: e.but(manifest={"last": 9}), None, id="last"),
+    pytest.param(lambda e: e.but(manifest={"first": 11, "last": 10, "count": 0}, lines=[]), None, id="nothing"),
+    pytest.param(
+        lambda e: e.but(manifest={"checkpoint": e.manifest["checkpoint"].replace("\n10\n", "\n9\n")}), None, id="size"
+    ),
+    pytest.param(lambda e: e.but(lines=[b"null\n", *e.lines[1:]]), 1, id="no entry"),
 ]
 
 
 @pytest.mark.parametrize(("attack", "first_bad"), ATTACKS)
 def test_both_verifiers_refuse_a_forgery(
-    log: AuditLog, out: Path, tmp_path: Path, attack: Callable[..., Parts], first_bad: int | None
+    log: AuditLog, out: Path, tmp_path: Path, attack: Callable[[Parts], Parts], first_bad: int | None
 ) -> None:
     """Whoever can encrypt to the auditor can neither change nor leave out entries; the first bad one is named."""
-    forged = tmp_path / "forged.age"
-    pack(forged, *attack(*parts(out)))
-    problem, entry = verdict(forged, tmp_path, vkey=log.vkey)
+    forged = attack(Parts.of(out)).write(tmp_path / "forged.age")
+    problem, entry = verdict(forged, vkey=log.vkey)
     assert problem != "ok"
     assert entry == first_bad
     try:
@@ -217,11 +174,11 @@ def test_both_verifiers_refuse_a_forgery(
 
 def test_the_same_repacking_without_a_change_verifies(log: AuditLog, out: Path, tmp_path: Path) -> None:
     """Negative control: neither packing, nor fitting, nor chaining anew what was not changed, is refused."""
-    manifest, lines = parts(out)
-    forged = tmp_path / "forged.age"
-    for content in ((manifest, lines), fitted(manifest, lines), fitted(manifest, rehashed(lines, 0))):
-        pack(forged, *content)
-        assert verdict(forged, tmp_path, vkey=log.vkey) == ("ok", None)
+    export = Parts.of(out)
+    for content in (export, export.fitted(export.lines), export.fitted(rehashed(export.lines, 0))):
+        forged = content.write(tmp_path / "forged.age")
+        assert verdict(forged, vkey=log.vkey) == ("ok", None)
+        assert open_export(forged, IDENTITY, vkey=log.vkey).report.ok
 
 
 def test_rollback_and_fork_need_the_checkpoint_kept_earlier(log: AuditLog, filled: Store, tmp_path: Path) -> None:
@@ -234,9 +191,9 @@ def test_rollback_and_fork_need_the_checkpoint_kept_earlier(log: AuditLog, fille
     fill(fork.log(), 3)
     export(fork.log(), [str(KEY.to_public())], other, actor=OPERATOR)
     for path, expected in ((older, ("truncated", 8)), (other, ("forked", None))):
-        assert verdict(path, tmp_path, vkey=log.vkey) == ("ok", None)
-        assert verdict(path, tmp_path, vkey=log.vkey, checkpoints=(kept,)) == expected
-        report = open_export(path, IDENTITY, vkey=log.vkey, checkpoint=kept.read_text()).report
+        assert verdict(path, vkey=log.vkey) == ("ok", None)
+        assert verdict(path, vkey=log.vkey, seen=[kept.read_text()]) == expected
+        report = open_export(path, IDENTITY, vkey=log.vkey, seen=[kept.read_text()]).report
         assert (report.problem, report.first_bad) == expected
     fork.engine.dispose()
     assert filled.path.exists()
@@ -248,14 +205,13 @@ def test_every_byte_of_the_content_counts(log: AuditLog, out: Path, tmp_path: Pa
 
     Only the date of the export (`created_at`) is vouched for by nobody; `FORMAT.md` says so.
     """
-    manifest, lines = parts(out)
-    forged, described = tmp_path / "forged.age", canonical_json(manifest) + b"\n"
+    export, forged = Parts.of(out), tmp_path / "forged.age"
+    (_, described), *rest = export.members()
     tried = 0
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(export.lines, start=1):
         for place in range(number % step, len(line), step):
-            mutant = line[:place] + bytes([line[place] ^ 1]) + line[place + 1 :]
-            pack(forged, manifest, [*lines[: number - 1], mutant, *lines[number:]])
-            problem, entry = verdict(forged, tmp_path, vkey=log.vkey)
+            lines = [*export.lines[: number - 1], flipped(line, place), *export.lines[number:]]
+            problem, entry = verdict(export.but(lines=lines).write(forged), vkey=log.vkey)
             assert (problem != "ok", entry) == (True, number), (number, place)
             tried += 1
     start = described.index(b'"created_at"')
@@ -263,12 +219,11 @@ def test_every_byte_of_the_content_counts(log: AuditLog, out: Path, tmp_path: Pa
     for place in range(0, len(described) - 1, step):
         if place in free:
             continue
-        pack(forged, described[:place] + bytes([described[place] ^ 1]) + described[place + 1 :], lines)
-        assert verdict(forged, tmp_path, vkey=log.vkey)[0] != "ok", place
+        write(forged, [(MANIFEST, flipped(described, place)), *rest])
+        assert verdict(forged, vkey=log.vkey)[0] != "ok", place
         tried += 1
     assert tried > 4000 // step
-    pack(forged, described, lines)
-    assert verdict(forged, tmp_path, vkey=log.vkey) == ("ok", None)
+    assert verdict(write(forged, [(MANIFEST, described), *rest]), vkey=log.vkey) == ("ok", None)
 
 
 @pytest.mark.parametrize(
@@ -286,7 +241,7 @@ def test_what_is_no_identity_is_refused(out: Path, tmp_path: Path, text: str) ->
 
 def test_a_strangers_identity_and_a_changed_key_are_refused(log: AuditLog, out: Path, tmp_path: Path) -> None:
     """Only a recipient opens it, and a verifier key with a wrong letter is no key."""
-    options = {"file": out, "checkpoint": []}
+    options = {"file": out, "seen": []}
     identity = tmp_path / "stranger.key"
     identity.write_text(str(pyrage.x25519.Identity.generate()))
     name, key_id, key = log.vkey.split("+", 2)
@@ -294,6 +249,6 @@ def test_a_strangers_identity_and_a_changed_key_are_refused(log: AuditLog, out: 
     for file, vkey, problem in ((identity, log.vkey, "age"), (None, f"{name}+{key_id}+{wrong}", "key")):
         own = tmp_path / "own.key"
         own.write_text(IDENTITY)
-        with pytest.raises(namespace["Refused"]) as caught:
-            namespace["run"](namespace["argparse"].Namespace(**options, identity=file or own, vkey=vkey))
-        assert caught.value.problem == problem
+        with pytest.raises(SCRIPT["Refused"]) as caught:
+            SCRIPT["run"](SCRIPT["argparse"].Namespace(**options, identity=file or own, vkey=vkey))
+        assert caught.value.args[0] == problem
