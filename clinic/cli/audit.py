@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import click
 
 from clinic.audit.checkpoint import open_given
-from clinic.audit.consistency import growth, held, note_in
+from clinic.audit.consistency import compare, growth, held, note_in
 from clinic.audit.database_file import forget_cached
 from clinic.audit.entry import Entry
 from clinic.audit.events import WitnessAdded
@@ -151,6 +152,24 @@ def prove(seq: int) -> None:
     if not 1 <= seq <= size:
         raise InputError(f"there is no audit entry `{seq}`", code="entry_unknown", hint=f"1 to {size}")
     click.echo(records.audit.prove(seq), nl=False)
+
+
+@audit.command()
+@click.argument("older", type=click.Path(path_type=Path))
+@click.argument("newer", type=click.Path(path_type=Path))
+@home_option
+@json_option
+def consistency(*, older: Path, newer: Path, as_json: bool) -> None:
+    """Prove that the log only grew from the checkpoint in OLDER to that in NEWER, in the form that a witness checks."""
+    texts = [note_in(read_text(each)) for each in (older, newer)]
+    _, _, records = open_here()
+    grown = compare(records.audit, *texts)
+    if as_json:
+        path = [base64.b64encode(node).decode("ascii") for node in grown.path]
+        print_json({"older": grown.older.size, "newer": grown.newer.size, "path": path, "note": grown.note})
+        return
+    click.echo(grown.text(), nl=False)
+    err.print(f"the log grew from {grown.older.size} to {grown.newer.size} entries; none before was changed")
 
 
 @audit.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import sys
@@ -166,6 +167,46 @@ def test_a_checkpoint_that_the_log_does_not_hold_is_not_proved(
     assert json.loads(done.stdout)["error"]["code"] == code
     assert not out.exists()
     assert audit.size() == 5
+
+
+def test_growth_between_two_checkpoints_is_shown_to_somebody_else(home: Path, tmp_path: Path) -> None:
+    """`audit consistency` prints what `deploy/witness.py` accepts; with a hash of it changed, it does not."""
+    audit = open_records(Config.load(home), unlock_home(Config.load(home))).audit
+    older, newer, shown = tmp_path / "older.txt", tmp_path / "newer.txt", tmp_path / "shown.txt"
+    older.write_text(checkpoint(home))
+    for number in range(6):
+        audit.append(LoginSucceeded(user_id=f"u-{number}"), actor=OPERATOR)
+    newer.write_text(checkpoint(home))
+
+    def asked(*files: Path, options: tuple[str, ...] = ()) -> Result:
+        return CliRunner().invoke(main, ["audit", "consistency", *map(str, files), "--home", str(home), *options])
+
+    def witness(name: str, file: Path) -> int:
+        program = [sys.executable, "-I", str(ROOT / "deploy" / "witness.py"), "see", str(tmp_path / name), str(file)]
+        return subprocess.run([*program, "--vkey", audit.vkey], check=False, capture_output=True, timeout=60).returncode
+
+    done = asked(older, newer)
+    assert (done.exit_code, "from 5 to 11 entries" in done.stderr) == (0, True)
+    shown.write_text(done.stdout)
+    for name in ("honest", "deceived"):
+        assert witness(name, older) == 0
+    assert witness("honest", shown) == 0
+    lines = done.stdout.split("\n")
+    first = base64.b64decode(lines[1])
+    lines[1] = base64.b64encode(bytes([first[0] ^ 1]) + first[1:]).decode()
+    shown.write_text("\n".join(lines))
+    assert witness("deceived", shown) != 0
+
+    said = json.loads(asked(older, newer, options=("--json",)).stdout)
+    assert (said["older"], said["newer"], said["note"]) == (5, 11, newer.read_text())
+    assert said["path"] == done.stdout.split("\n\n", maxsplit=1)[0].split("\n")[1:]
+    assert json.loads(asked(older, older, options=("--json",)).stdout)["path"] == []
+    backwards = asked(newer, older)
+    assert (backwards.exit_code, "(range_invalid)" in backwards.stderr) == (2, True)
+    forked = tmp_path / "forked.txt"
+    forked.write_text(audit._signer.sign(Checkpoint(origin=audit._signer.name, size=4, root=bytes(32)).text()))
+    refused = asked(forked, newer)
+    assert (refused.exit_code, "(audit_forked)" in refused.stderr, refused.stdout) == (1, True, "")
 
 
 def test_an_empty_key_is_refused(home: Path, tmp_path: Path) -> None:
