@@ -9,6 +9,7 @@ import click
 
 from clinic.domain import Consent
 from clinic.errors import AudioError
+from clinic.generation.template import template_ids
 
 _CHUNK = 1 << 18
 
@@ -20,7 +21,9 @@ consent_option = click.option(
     help="The patient's answer.  Running this command with `given` attests that you asked.",
 )
 audio_argument = click.argument("audio", type=click.Path(path_type=Path))
-template_option = click.option("--template", default="soap", show_default=True, help="The note's template.")
+template_option = click.option(
+    "--template", default="soap", show_default=True, help=f"The note's template: {', '.join(template_ids())}."
+)
 
 
 def chunks(data: bytes) -> Iterator[bytes]:

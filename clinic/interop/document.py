@@ -33,6 +33,12 @@ _KINDS: Final = {
     EncounterKind.CONSULTATION: ("11488-4", "Consult note"),
     EncounterKind.DICTATION: ("34109-9", "Note"),
 }
+_TEMPLATES: Final = {
+    "first_visit": ("34117-2", "History and physical note"),
+    "follow_up": ("11506-3", "Progress note"),
+    "handover": ("18761-7", "Transfer summary note"),
+}
+"""LOINC codes of templates that are a kind of document of their own; the rest go by the kind of encounter."""
 _GENDERS: Final = frozenset({"male", "female", "other", "unknown"})
 
 Json = dict[str, Any]
@@ -101,6 +107,7 @@ class SignedNote:
     attestation: str = field(repr=False)
     encounter_id: str
     kind: EncounterKind
+    template: str
     began_at: datetime
     language: str | None
     patient: Patient
@@ -141,7 +148,7 @@ def encode(bundle: Json) -> bytes:
 
 
 def _composition(note: SignedNote) -> Json:
-    code, display = _KINDS[note.kind]
+    code, display = _TEMPLATES.get(note.template, _KINDS[note.kind])
     author = _reference(note.signed_by.id, note.signed_by.name)
     authors = [author]
     found: Json = {"resourceType": "Composition", "id": _uuid(note.id, "composition")}

@@ -56,6 +56,7 @@ def _signed(
         attestation=attestation,
         encounter_id=encounter.id,
         kind=encounter.kind,
+        template=encounter.template,
         began_at=encounter.created_at,
         language=encounter.language,
         patient=Patient(encounter.patient_id, data.name, data.date_of_birth, data.sex, data.record_number),

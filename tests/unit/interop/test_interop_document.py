@@ -36,6 +36,7 @@ NOTE = SignedNote(
     attestation="I have read this note in full.",
     encounter_id="3" * 32,
     kind=EncounterKind.CONSULTATION,
+    template="soap",
     began_at=SIGNED,
     language="en",
     patient=Patient("4" * 32, "Quintessa Marblethwaite", date(1961, 3, 5), "female", "MRN-4711"),
@@ -84,6 +85,24 @@ def test_is_whole_in_itself(note: SignedNote) -> None:
     addresses = [entry["fullUrl"] for entry in found["entry"]]
     assert len(set(addresses)) == len(addresses)
     assert set(references(found)) <= set(addresses)
+
+
+@pytest.mark.parametrize(
+    ("kind", "template", "code"),
+    [
+        pytest.param(EncounterKind.CONSULTATION, "soap", "11488-4", id="consultation"),
+        pytest.param(EncounterKind.DICTATION, "dictation", "34109-9", id="dictation"),
+        pytest.param(EncounterKind.CONSULTATION, "first_visit", "34117-2", id="first visit"),
+        pytest.param(EncounterKind.DICTATION, "follow_up", "11506-3", id="follow-up, dictated"),
+        pytest.param(EncounterKind.CONSULTATION, "handover", "18761-7", id="handover"),
+        pytest.param(EncounterKind.CONSULTATION, "gone", "11488-4", id="a template that is gone"),
+    ],
+)
+def test_says_what_kind_of_document_it_is(kind: EncounterKind, template: str, code: str) -> None:
+    """A LOINC code by template where there is one, otherwise by the kind of encounter."""
+    found = made(replace(NOTE, kind=kind, template=template))
+    (coding,) = resources(found, "Composition")[0]["type"]["coding"]
+    assert (coding["system"], coding["code"]) == ("http://loinc.org", code)
 
 
 def test_holds_every_signed_word() -> None:
