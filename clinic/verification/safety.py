@@ -73,6 +73,7 @@ _THING_REACH = 6
 
 _PAST = listed("took taken gave given received receives used using uses")
 _DRUG_SECTIONS = ("plan", "medication", "meds", "treatment", "prescription", "drug", "rx", "current med")
+_ALLERGY_SECTION = "allerg"
 _OPENING = 3
 _REACTIONS = listed("gave caused causes cause reaction reactions rash hives anaphylaxis")
 
@@ -111,7 +112,16 @@ def _planned(mention: Mentioned, found: Case) -> bool:
     under = fold(found.claim.section).strip().startswith(_DRUG_SECTIONS)
     if any(t.text in _REACTIONS for t in found.claim.reading.tokens):
         return False  # `penicillin gave a rash`
-    return under and mention.term.first < _OPENING and mention.polarity is Polarity.AFFIRMED
+    if mention.polarity is not Polarity.AFFIRMED:
+        return False
+    return (under and mention.term.first < _OPENING) or _stands_alone(found)
+
+
+def _stands_alone(found: Case) -> bool:
+    """Whether the statement is nothing but names of drugs, elsewhere than in a list of allergies: it reads as given."""
+    if fold(found.claim.section).strip().startswith(_ALLERGY_SECTION):
+        return False
+    return all(term.kind in {"drug", "stop"} for term in found.claim.reading.terms)
 
 
 def _only_given(mention: Mentioned, found: Case) -> bool:

@@ -96,9 +96,21 @@ def test_a_correct_statement_stays_supported(said: Transcript, text: str) -> Non
 
 @BOTH
 def test_an_allergen_that_is_listed_as_medication_is_flagged(said: Transcript) -> None:
-    """Under the heading of medications a bare name is enough; under allergies it is right."""
-    assert "allergy_conflict" in codes(one(said, "Penicillin.", section="medications"))
+    """A bare name is enough, under any heading but that of allergies; with words around it, it depends on them."""
+    for section in ("medications", "background", "subjective"):
+        assert "allergy_conflict" in codes(one(said, "Penicillin.", section=section))
+        assert "allergy_conflict" not in codes(one(said, "Allergic to penicillin.", section=section))
+        assert "allergy_conflict" not in codes(one(said, "Azithromycin.", section=section))
     assert "allergy_conflict" not in codes(one(said, "Penicillin.", section="allergies"))
+
+
+@pytest.mark.parametrize("text", ["HTN.", "Hypertension.", "The patient has hypertension."])
+def test_a_measured_blood_pressure_is_no_diagnosis(text: str) -> None:
+    """A reading does not say that it is too high; who says so, in any of its names, does."""
+    measured = transcript("Your blood pressure is 132 over 84.")
+    assert "term_not_said" in codes(one(measured, text))
+    assert codes(one(measured, "Blood pressure 132/84.")) == []
+    assert codes(one(transcript("You have high blood pressure, as we said."), text)) == []
 
 
 def test_the_reason_says_what_is_wrong_in_plain_words() -> None:
