@@ -28,7 +28,7 @@ from clinic.generation.schemas import note_schema
 from clinic.generation.template import Template, load_template, template_ids
 from clinic.policy.detectors.neutralise import neutralise
 
-__all__ = ["Template", "build_prompt", "estimate_tokens", "load_template", "parse", "template_ids"]
+__all__ = ["Template", "build_prompt", "dialogue_line", "estimate_tokens", "load_template", "parse", "template_ids"]
 
 NOTE_PART = "note"
 """The one part of a chat prompt: the model answers the whole note at once."""
@@ -81,7 +81,7 @@ def _completion_parts(template: Template, transcript: Transcript) -> Iterator[Pr
     for section in template.sections:
         for ask in section.asks:
             for passage in passages(ask, section, template, transcript.segments):
-                dialogue = "\n".join(_dialogue_line(segment) for segment in passage)
+                dialogue = "\n".join(dialogue_line(segment) for segment in passage)
                 yield PromptPart(
                     section=section.id,
                     text=f"Consultation:\n{dialogue}\n\nClinical note, section {ask.header}:\n",
@@ -90,7 +90,8 @@ def _completion_parts(template: Template, transcript: Transcript) -> Iterator[Pr
                 )
 
 
-def _dialogue_line(segment: Segment) -> str:
+def dialogue_line(segment: Segment) -> str:
+    """Return a segment as a completion prompt shows it: one line, our word for the speaker first."""
     return f"{_dialogue_speaker(segment.speaker)}: {_one_line(segment.text)}"
 
 
