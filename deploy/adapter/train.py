@@ -35,6 +35,8 @@ _COMMON_PIECES = 32_768
 _LONGEST = 4_096
 _PACK_TOKENS = 1_024
 _PREFIX = -1
+_STATE = "unfinished.pt"
+_SAVED_EVERY = 10
 
 
 @dataclass(frozen=True)
@@ -180,20 +182,29 @@ def known_pieces(tokenizer: Tokenizer, rows: list[dict[str, Any]], device: torch
 
 
 def train(examples: Path, base: Path, target: Path, settings: Settings, *, start: Path | None = None) -> None:
-    """Train and save after every 50 steps and at the end."""
+    """Train, saving on the way; what was interrupted goes on where it last saved, given the same command."""
     torch.manual_seed(settings.seed)
     choose = random.Random(settings.seed)  # noqa: S311
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
     rows = read(examples / "train.jsonl")
-    model = with_adapter(base, start, settings.rank, device)
+    kept = torch.load(target / _STATE, map_location=device) if (target / _STATE).exists() else None
+    if kept is not None and kept["settings"] != vars(settings):
+        raise SystemExit(f"{target} holds an unfinished training with other settings: remove it, or give those")
+    model = with_adapter(base, start if kept is None else target, settings.rank, device)
     score = Scorer(model, known_pieces(tokenizer, rows, device))
     plan = [list(packs(epoch_trees(tokenizer, rows, epoch, choose))) for epoch in range(settings.epochs)]
-    steps = [epoch[i : i + settings.packs_a_step] for epoch in plan for i in range(0, len(epoch), settings.packs_a_step)]
+    steps = [
+        epoch[i : i + settings.packs_a_step] for epoch in plan for i in range(0, len(epoch), settings.packs_a_step)
+    ]
     weights = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=0.0)
+    done = 0
+    if kept is not None:
+        done = kept["step"]
+        optimizer.load_state_dict(kept["optimizer"])
     started, seen = time.monotonic(), 0
-    for number, step in enumerate(steps, start=1):
+    for number, step in enumerate(steps[done:], start=done + 1):
         answers = sum(sum(t.learnt) for group in step for t in group)
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * rate(number, len(steps), settings.warm_up_steps)
@@ -208,8 +219,13 @@ def train(examples: Path, base: Path, target: Path, settings: Settings, *, start
         seen += sum(len(t.tokens) for group in step for t in group)
         speed = seen / (time.monotonic() - started)
         print(f"step {number} of {len(steps)}: loss {total / answers:.3f}, {speed:.0f} tokens/s", flush=True)
-        if number % 50 == 0 or number == len(steps):
+        if number == len(steps):
             save(model, target, settings)
+            (target / _STATE).unlink(missing_ok=True)
+        elif number % _SAVED_EVERY == 0:
+            save(model, target, settings)
+            state = {"step": number, "optimizer": optimizer.state_dict(), "settings": vars(settings)}
+            torch.save(state, target / _STATE)
 
 
 def rate(step: int, of: int, warm_up: int) -> float:
