@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import count
 
 from clinic.domain import Action, Message, ModelIdentity, Prompt, PromptPart, PromptStyle, Segment, Transcript
@@ -28,7 +28,16 @@ from clinic.generation.schemas import note_schema
 from clinic.generation.template import Template, load_template, template_ids
 from clinic.policy.detectors.neutralise import neutralise
 
-__all__ = ["Template", "build_prompt", "dialogue_line", "estimate_tokens", "load_template", "parse", "template_ids"]
+__all__ = [
+    "Template",
+    "build_prompt",
+    "estimate_tokens",
+    "load_template",
+    "parse",
+    "section_question",
+    "shown_dialogue",
+    "template_ids",
+]
 
 NOTE_PART = "note"
 """The one part of a chat prompt: the model answers the whole note at once."""
@@ -81,18 +90,22 @@ def _completion_parts(template: Template, transcript: Transcript) -> Iterator[Pr
     for section in template.sections:
         for ask in section.asks:
             for passage in passages(ask, section, template, transcript.segments):
-                dialogue = "\n".join(dialogue_line(segment) for segment in passage)
                 yield PromptPart(
                     section=section.id,
-                    text=f"Consultation:\n{dialogue}\n\nClinical note, section {ask.header}:\n",
+                    text=shown_dialogue(passage) + section_question(ask.header),
                     max_tokens=ask.max_tokens,
                     stop=_STOP,
                 )
 
 
-def dialogue_line(segment: Segment) -> str:
-    """Return a segment as a completion prompt shows it: one line, our word for the speaker first."""
-    return f"{_dialogue_speaker(segment.speaker)}: {_one_line(segment.text)}"
+def shown_dialogue(segments: Iterable[Segment]) -> str:
+    """Return segments as a completion prompt shows them: a line each, our word for the speaker first."""
+    return "Consultation:\n" + "\n".join(f"{_dialogue_speaker(s.speaker)}: {_one_line(s.text)}" for s in segments)
+
+
+def section_question(header: str) -> str:
+    """Return what stands between a dialogue and the section that a completion model is asked for."""
+    return f"\n\nClinical note, section {header}:\n"
 
 
 def _dialogue_speaker(speaker: str | None) -> str:

@@ -5,7 +5,7 @@ see README.md) and writes `train.jsonl` and `valid.jsonl` below `TARGET`.  For t
 
 A line is a consultation in the words of our own prompts, with every question about it::
 
-    {"id": "aci/D2N001", "ways": ["Consultation:\\nDoctor: ...", ...], "asks": [["Allergies", "Penicillin."], ...]}
+    {"id": "aci/D2N001", "ways": ["Consultation:\\nDoctor: ...", ...], "asks": [["\\n\\nClinical note, section Allergies:\\n", "Penicillin."], ...]}
 
 * `ways` are the same consultation as a box hears it: speakers told or not, tidy or as a recogniser writes.
 * A header in capitals asks for the terse style of MTS-Dialog, a header in words for the full style of ACI-BENCH,
@@ -17,8 +17,9 @@ A line is a consultation in the words of our own prompts, with every question ab
 from __future__ import annotations
 
 import argparse
+import ast
 import json
-import random
+import random  # noqa: TID251 - an order that is to be repeated, no secret
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from clinic.domain import DraftStatement, Segment, Transcript
-from clinic.generation.prompts import dialogue_line
+from clinic.generation.prompts import section_question, shown_dialogue
 from clinic.verification import verify_statement
 from clinic.verification.notes import split_sentences
 from clinic.verification.passages import hear
@@ -136,7 +137,7 @@ def primock(folder: Path) -> Iterator[Visit]:
     for row in _rows(folder / "day1-3.jsonl"):
         told: list[Turn] = [(t["speaker"], text) for t in row["turns"] if (text := _MARKS.sub("", t["text"]).strip())]
         asr = heard[row["id"]]
-        asr = asr if isinstance(asr, dict) else __import__("ast").literal_eval(asr)
+        asr = asr if isinstance(asr, dict) else ast.literal_eval(asr)
         texts = [text for name, text in sorted(asr.items()) if "large-v3" in name or "turbo" in name]
         ways = [told, untold(told), *([(None, s) for s in split_sentences(t)] for t in texts[:1])]
         yield Visit(f"primock/{row['id']}", ways, list(brief_sections(row["note"])))
@@ -271,8 +272,7 @@ def not_discussed(visit: Visit, choose: random.Random, headers: list[str], most:
 
 def shown(turns: list[Turn]) -> str:
     """Return a consultation as our own prompts show it."""
-    lines = (dialogue_line(Segment(id="s1", speaker=who, text=text)) for who, text in turns if text.strip())
-    return "Consultation:\n" + "\n".join(lines)
+    return shown_dialogue(Segment(id="s1", speaker=who, text=text) for who, text in turns if text.strip())
 
 
 def training_line(visit: Visit, choose: random.Random) -> dict[str, Any]:
@@ -285,7 +285,13 @@ def training_line(visit: Visit, choose: random.Random) -> dict[str, Any]:
         asks += not_discussed(visit, choose, full, 2)
     elif visit.id.startswith("mts/") and choose.random() < 0.3:  # noqa: PLR2004
         asks = asks + not_discussed(visit, choose, terse, 1)
-    return {"id": visit.id, "ways": [shown(way) for way in visit.ways], "asks": asks}
+    return line(visit, asks)
+
+
+def line(visit: Visit, asks: list[tuple[str, str]]) -> dict[str, Any]:
+    """Return a visit as it is written, each question in the words of our prompts."""
+    questions = [(section_question(header), answer) for header, answer in asks]
+    return {"id": visit.id, "ways": [shown(way) for way in visit.ways], "asks": questions}
 
 
 def main() -> None:
@@ -301,13 +307,13 @@ def main() -> None:
     choose = random.Random(SEED)  # noqa: S311
     _write(args.target / "train.jsonl", train, lambda visit: training_line(visit, choose))
     valid = [*mts(args.data / "mts-dialog" / "dev", "valid"), *aci(args.data / "aci-bench" / "dev", "valid")]
-    _write(args.target / "valid.jsonl", valid, lambda v: {"id": v.id, "ways": [shown(w) for w in v.ways], "asks": v.asks})
+    _write(args.target / "valid.jsonl", valid, lambda visit: line(visit, visit.asks))
 
 
-def _write(path: Path, visits: list[Visit], line: Callable[[Visit], dict[str, Any]]) -> None:
+def _write(path: Path, visits: list[Visit], made: Callable[[Visit], dict[str, Any]]) -> None:
     with path.open("w", encoding="utf-8") as out:
         for visit in visits:
-            out.write(json.dumps(line(visit), ensure_ascii=False) + "\n")
+            out.write(json.dumps(made(visit), ensure_ascii=False) + "\n")
     print(f"{path.name}: {len(visits)} consultations")
 
 

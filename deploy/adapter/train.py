@@ -1,7 +1,7 @@
 """Train the note-writing LoRA for Gemma 3 270M, on a CPU or on a GPU.
 
 `train.py EXAMPLES BASE TARGET [--start ADAPTER]`: `EXAMPLES` is the folder that `prepare.py` wrote, `BASE` what
-`checkpoint.py` wrote, `TARGET` gets a PEFT adapter.  The environment is `requirements.txt` here, apart from the program's.
+`checkpoint.py` wrote, `TARGET` gets a PEFT adapter.  For an environment of its own, `requirements.txt` here.
 
 Rules kept here:
 
@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import random
+import random  # noqa: TID251 - an order that is to be repeated, no secret
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -68,14 +68,9 @@ class Tree:
 # --- examples
 
 
-def question(header: str) -> str:
-    """Return what stands between a consultation and its answer; `clinic.generation.prompts` writes the same."""
-    return f"\n\nClinical note, section {header}:\n"
-
-
 def tree(tokenizer: Tokenizer, shown: str, asks: Sequence[tuple[str, str]]) -> Tree:
-    """Return the tokens of `shown` and every (header, answer)."""
-    prompts = [tokenizer.encode(shown + question(header)).ids for header, _ in asks]
+    """Return the tokens of `shown` and every (question, answer)."""
+    prompts = [tokenizer.encode(shown + question).ids for question, _ in asks]
     answers = [[i for i in tokenizer.encode(text).ids if i != _bos(tokenizer)] + [EOS] for _, text in asks]
     shared = min(len(p) for p in prompts) - 1
     while any(p[:shared] != prompts[0][:shared] for p in prompts):
