@@ -1,6 +1,6 @@
 """The packaged Gemma 3 270M and our adapter, from GGUF to what vLLM reads.
 
-`gemma3.py BASE.gguf ADAPTER.gguf TARGET` writes `TARGET/base` and `TARGET/adapter`; for the Python of `.venv-vllm`.
+`checkpoint.py BASE.gguf ADAPTER.gguf TARGET` writes `TARGET/base` and `TARGET/adapter`; for the Python of `.venv-vllm`.
 
 The weights come out as bfloat16, rounded from the 4 bits they were stored in: not the published ones, but the very
 numbers that the embedded engine computes with.  Every tensor has a place, or the program stops.

@@ -1,17 +1,19 @@
-"""From public consultations with notes to what the adapter is trained on.
+r"""From public consultations with notes to what the adapter is trained on.
 
-`prepare.py DATA TARGET` reads the sets below `DATA` (`aci-bench/dev`, `mts-dialog/dev`, `primock57/dev`; each CC BY 4.0,
-see README.md) and writes `train.jsonl` and `valid.jsonl` below `TARGET`.  For the Python of `.venv`.
+`prepare.py DATA TARGET` reads the sets below `DATA` (`aci-bench/dev`, `mts-dialog/dev`, `primock57/dev`; each of them
+CC BY 4.0, see README.md) and writes `train.jsonl` and `valid.jsonl` below `TARGET`.  For the Python of `.venv`.
 
 A line is a consultation in the words of our own prompts, with every question about it::
 
-    {"id": "aci/D2N001", "ways": ["Consultation:\\nDoctor: ...", ...], "asks": [["\\n\\nClinical note, section Allergies:\\n", "Penicillin."], ...]}
+    {"id": "aci/D2N001",
+     "ways": ["Consultation:\nDoctor: ...", ...],
+     "asks": [["\n\nClinical note, section Allergies:\n", "Penicillin."], ...]}
 
 * `ways` are the same consultation as a box hears it: speakers told or not, tidy or as a recogniser writes.
 * A header in capitals asks for the terse style of MTS-Dialog, a header in words for the full style of ACI-BENCH,
   `Brief ...` for the notes of PriMock57.
-* What nobody spoke of is answered with `Not discussed.`; what the verifier finds in a full note but not in what was said
-  is left out of it, so that the model is not taught to invent.
+* What nobody spoke of is answered with `Not discussed.`; what the verifier finds in a full note but not in what was
+  said is left out of it, so that the model is not taught to invent.
 """
 
 from __future__ import annotations
@@ -73,11 +75,13 @@ _SPOKEN_OF = {
     "Allergies": r"allerg|react",
     "Surgical history": r"surg|operat|appendi|hysterect|replac|bypass|section|stent",
     "Family history": r"mother|father|family|brother|sister|parent|aunt|uncle|mom|dad",
-    "Social history": r"smok|drink|alcohol|tobacco|cigar|wine|beer|work|job|live|married|wife|husband|retire|travel|exercis|drug",
+    "Social history": r"smok|drink|alcohol|tobacco|cigar|wine|beer|work|job|live|married|wife|husband|retire|travel|"
+    r"exercis|drug",
     "Medications": r"medic|\bmg\b|milligram|pill|tablet|taking|inhaler|insulin|drug|dose|vitamin|lotion|cream",
     "Vitals": r"blood pressure|temperature|pulse|heart rate|vital|oxygen|saturat|weigh|\bbp\b",
     "Physical exam": r"exam|lung|heart|tender|swell|murmur|look at|listen|press|feel|hurt",
-    "Results": r"result|x-?ray|x ray|\blabs?\b|\bmri\b|echo|scan|blood work|a1c|hemoglobin|test|imag|ekg|ecg|ultrasound",
+    "Results": r"result|x-?ray|x ray|\blabs?\b|\bmri\b|echo|scan|blood work|a1c|hemoglobin|test|imag|ekg|ecg|"
+    r"ultrasound",
     "MEDICATIONS": r"medic|\bmg\b|milligram|pill|tablet|taking|take|inhaler|insulin|drug|dose|vitamin|aspirin|tylenol",
     "ALLERGY": r"allerg|react|rash|hives",
     "PASTSURGICAL": r"surg|operat|appendi|ectomy|replac|bypass|section|stent|procedure|remov|tonsil|hernia",

@@ -38,7 +38,7 @@ def require_environment() -> None:
 def gemma3() -> Path:
     """Return the folder with the packaged Gemma 3 270M as `base` and our adapter as `adapter`."""
     base = MODELS / GEMMA_3_270M.name / GEMMA_3_270M.files[0].name
-    return _made("gemma3", [_MAKERS / "gemma3.py", ADAPTER], [base, ADAPTER], also=GEMMA_3_270M.sha256)
+    return _made("gemma3", [ADAPTER.with_name("checkpoint.py"), ADAPTER], [base, ADAPTER], also=GEMMA_3_270M.sha256)
 
 
 def small_gemma4() -> Path:
@@ -68,7 +68,7 @@ def _made(name: str, sources: list[Path], arguments: list[Path], *, also: str = 
     partial = target.with_suffix(f".{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     subprocess.run(
-        [_PYTHON, _MAKERS / f"{name}.py", *arguments, partial],
+        [_PYTHON, sources[0], *arguments, partial],
         check=True,
         env=os.environ | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"},
     )
