@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import tempfile
+import tempfile  # noqa: TID251 - a folder for a socket; no text is written
 import time
 import tomllib
 from collections.abc import Iterable, Sequence
@@ -139,8 +139,8 @@ def main() -> None:
         if visits:
             made, good, words = (sum(column) for column in zip(*counts, strict=True))
             seconds = (time.monotonic() - started) / len(visits)
-            print(f"notes: {len(visits)}, {rouge(pairs)}; {made} statements, {good} unmarked, {words} words", flush=True)
-            print(f"{seconds:.0f} s a note")
+            print(f"notes: {len(visits)}, {rouge(pairs)}, {seconds:.0f} s each")
+            print(f"{made} statements, {good} unmarked, {words} words")
 
 
 if __name__ == "__main__":
