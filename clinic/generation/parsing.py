@@ -25,7 +25,6 @@ _ITEM_NUMBER = re.compile(r"^(?:\d{1,2}[.)]|[-*\u2022])\s+")
 _LONGEST_LOOP = 8
 _REPEATS = 3
 _LIMIT = 400
-_NOTHING = "not discussed"
 
 
 def parse(completion: Completion, template: Template, transcript: Transcript) -> tuple[DraftStatement, ...]:
@@ -52,7 +51,7 @@ def sentences(text: str) -> Iterator[str]:
     seen: set[str] = set()
     for sentence, finished in _split(cut_loop(text)):
         key = _key(sentence)
-        if not key or key.isdigit() or key == _NOTHING:
+        if not key or key.isdigit():
             continue
         if not finished or key in seen:
             return

@@ -21,15 +21,11 @@ Passage = tuple[Segment, ...]
 _OPENING_WORDS = 80
 _WINDOW_WORDS = 250
 _PASSAGE_WORDS = 120
-_WHOLE_WORDS = 2000
 
 
 def passages(ask: Ask, section: Section, template: Template, segments: Sequence[Segment]) -> Iterator[Passage]:
     """Yield the passages that `ask`, of `section`, is put about; none where no cue was said."""
-    if ask.whole:
-        if not ask.cues or any(is_cued(ask, segment.text) for segment in segments):
-            yield from _runs(segments, _WHOLE_WORDS)
-    elif ask.opening_only:
+    if ask.opening_only:
         yield from _runs(segments, _OPENING_WORDS, most=1)
     elif not ask.cues:
         yield from _runs(_left_by_others(section, template, segments), _WINDOW_WORDS)

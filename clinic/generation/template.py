@@ -30,20 +30,18 @@ class Ask(_Part):
     """One question to a completion model: the header its adapter knows, and what it is put about (`passages`).
 
     Attributes:
-        header: one that the adapter was trained with: capitals ask tersely, words ask in full (`deploy/adapter/`).
+        header: one of the headers of MTS-Dialog.
         max_tokens: the longest answer.
         cues: asked only where one of them was said; without cues, of everything.
         cue_alone: show the segments with a cue, without their neighbours.
         opening_only: asked of the opening of the consultation.
-        whole: asked of the whole consultation, a window at a time where it is long.
     """
 
-    header: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z_/ ]{1,39}$")]
+    header: Annotated[str, Field(pattern=r"^[A-Z_/]{2,20}$")]
     max_tokens: Annotated[int, Field(ge=8, le=512)]
     cues: tuple[_Cue, ...] = ()
     cue_alone: bool = False
     opening_only: bool = False
-    whole: bool = False
 
 
 class Section(_Part):
