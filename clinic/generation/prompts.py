@@ -100,7 +100,11 @@ def _completion_parts(template: Template, transcript: Transcript) -> Iterator[Pr
 
 def shown_dialogue(segments: Iterable[Segment]) -> str:
     """Return segments as a completion prompt shows them: a line each, our word for the speaker first."""
-    return "Consultation:\n" + "\n".join(f"{_dialogue_speaker(s.speaker)}: {_one_line(s.text)}" for s in segments)
+    return "Consultation:\n" + "\n".join(_dialogue_line(segment) for segment in segments)
+
+
+def _dialogue_line(segment: Segment) -> str:
+    return f"{_dialogue_speaker(segment.speaker)}: {_one_line(segment.text)}"
 
 
 def section_question(header: str) -> str:
