@@ -28,6 +28,7 @@ from clinic.web import (
     audit,
     auth,
     backups,
+    checking,
     display,
     encounters,
     errors,
@@ -55,6 +56,7 @@ _BLUEPRINTS = (
     encounters.blueprint,
     recordings.blueprint,
     notes.blueprint,
+    checking.blueprint,
     audit.blueprint,
     accounting.blueprint,
     admin.blueprint,
@@ -91,6 +93,7 @@ def create_app(services: Services, *, insecure_http: bool = False, clock: sessio
     sessions.configure(app, clock=clock)
     app.before_request(access.enforce)
     security.configure(app, secret_key=services.session_key, insecure_http=insecure_http)
+    checking.configure(app)
     display.register(app)
     errors.register(app)
     for blueprint in _BLUEPRINTS:

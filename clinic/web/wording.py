@@ -123,6 +123,13 @@ STATUSES = {
     StatementStatus.EDITED: "Edited",
     StatementStatus.REMOVED: "Removed",
 }
+CHECKED = {
+    StatementStatus.SUPPORTED: "Supported by what was said",
+    StatementStatus.EDITED: "Supported by what was said",
+    StatementStatus.FLAGGED: "To check",
+}
+"""What a sentence is told to be while it is typed: of all statuses, verification gives these."""
+CHECKED_HERE = "Checked against what was said while you type."
 ROLES = {
     Role.CLINICIAN: "Clinician",
     Role.ADMINISTRATOR: "Administrator",
