@@ -44,6 +44,7 @@ from clinic.web import (
     sessions,
     shredding,
     stopped,
+    versions,
 )
 from clinic.web.converters import PartId, RecordId
 from clinic.web.ports import Services
@@ -57,6 +58,7 @@ _BLUEPRINTS = (
     recordings.blueprint,
     notes.blueprint,
     checking.blueprint,
+    versions.blueprint,
     audit.blueprint,
     accounting.blueprint,
     admin.blueprint,

@@ -15,6 +15,7 @@ from werkzeug.exceptions import HTTPException
 
 from clinic.audit.accounting import Use
 from clinic.domain import Consent, EncounterKind, EncounterState, GlassReason, Role, ShredReason, Stage, StatementStatus
+from clinic.records.changes import Change
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,14 @@ STATUSES = {
     StatementStatus.EDITED: "Edited",
     StatementStatus.REMOVED: "Removed",
 }
+CHANGES = {
+    Change.KEPT: "Kept",
+    Change.CONFIRMED: "Confirmed",
+    Change.EDITED: "Edited",
+    Change.REMOVED: "Removed",
+    Change.ADDED: "Added",
+}
+"""What became of a statement of the draft."""
 CHECKED = {
     StatementStatus.SUPPORTED: "Supported by what was said",
     StatementStatus.EDITED: "Supported by what was said",
