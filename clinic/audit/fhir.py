@@ -73,6 +73,7 @@ _BY_NAME: Final = {
     "note.signed": _UPDATE,
     "patient.shredded": _DELETE,
     "note.exported": _EXPORT,
+    "note.copied": _EXPORT,
     "log.exported": _EXPORT,
     "log.verified": _LOG_USED,
     "login.succeeded": _LOGIN,

@@ -226,6 +226,13 @@ class SignForm(VersionForm):
     problems = {"attestation": "tick the statement that you have read the note"}
 
 
+class CopyForm(Form):
+    """How a note is taken off the page."""
+
+    form: Literal["text", "print"]
+    problems = {"form": "choose text or print"}
+
+
 class AddendumForm(Form):
     """An addition to a signed note."""
 

@@ -16,6 +16,7 @@ from flask.typing import ResponseReturnValue
 
 from clinic.domain import EncounterId, Note, Omission, Role, Transcript, utc_now
 from clinic.errors import RecordError
+from clinic.generation.template import title
 from clinic.interop.document import MEDIA_TYPE, document, encode
 from clinic.interop.notes import take_out
 from clinic.records.notes import StoredNote
@@ -194,4 +195,5 @@ def _piece(page: EncounterPage) -> ResponseReturnValue:
         sections=note_templates.sections(page.encounter.template, stored.note),
         missing=omissions.views(page.encounter.template, page.note, page.transcript),
         model_label=services().model_label,
+        template_title=title(page.encounter.template),
     )

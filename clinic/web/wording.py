@@ -124,6 +124,7 @@ STATUSES = {
     StatementStatus.EDITED: "Edited",
     StatementStatus.REMOVED: "Removed",
 }
+NO_RECORD_YET = "No part of the record until a clinician has signed it."
 CHANGES = {
     Change.KEPT: "Kept",
     Change.CONFIRMED: "Confirmed",
