@@ -6,16 +6,23 @@ Rules kept here:
 * Text that a clinician wrote is held against the transcript too: evidence and reasons are shown.
 * One rule for every text of a clinician, added or edited: where something speaks against it, it is flagged and waits
   for a decision.  The allergies that the rest of the note states speak against a drug, too.
+* What another program wrote is flagged, whatever the transcript says, until a clinician has decided on it.
 * A removed statement stays in the note with that status, so that nothing disappears unseen; put back, it is flagged
   or supported, never confirmed.
 """
 
 from __future__ import annotations
 
-from clinic.domain import DraftStatement, Note, Omission, Statement, StatementStatus, Transcript
+from typing import Final
+
+from clinic.domain import DraftStatement, Note, Omission, Reason, Statement, StatementStatus, Transcript
 from clinic.errors import InputError, RecordError
 from clinic.verification import verify_statement
 from clinic.verification.passages import hear
+
+FROM_PROGRAM: Final = Reason(
+    code="from_program", message="another program wrote this: read it, then confirm, edit or remove it"
+)
 
 
 def confirm(note: Note, statement_id: str) -> Note:
@@ -80,6 +87,23 @@ def add_from_omission(note: Note, omission: Omission, section: str, transcript: 
         )
     added = add(note, section, omission.text, transcript)
     return added.model_copy(update={"omissions": tuple(o for o in note.omissions if o != omission)})
+
+
+def edit_from_program(note: Note, statement_id: str, text: str, transcript: Transcript) -> Note:
+    """Give a statement a text that another program sent; flagged in any case: a person has still to decide on it."""
+    return _flagged(edit(note, statement_id, text, transcript), statement_id)
+
+
+def add_from_program(note: Note, section: str, text: str, transcript: Transcript) -> Note:
+    """Add a statement that another program sent; flagged in any case: a person has still to decide on it."""
+    return _flagged(add(note, section, text, transcript), _next_id(note))
+
+
+def _flagged(note: Note, statement_id: str) -> Note:
+    # INVARIANT: a flag is lifted by a person alone, so nothing that a program wrote can be signed unseen.
+    old = _found(note, statement_id)
+    flagged = old.model_copy(update={"status": StatementStatus.FLAGGED, "reasons": (FROM_PROGRAM, *old.reasons)})
+    return _replaced(note, statement_id, flagged)
 
 
 def _verified(note: Note, section: str, text: str, transcript: Transcript, statement_id: str) -> Statement:

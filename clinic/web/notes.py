@@ -14,6 +14,7 @@ from collections.abc import Callable
 from flask import Blueprint, Response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
+from clinic.capture import require_consent
 from clinic.domain import EncounterId, Note, Omission, Role, Transcript, utc_now
 from clinic.errors import RecordError
 from clinic.generation.template import title
@@ -23,7 +24,7 @@ from clinic.records.notes import StoredNote
 from clinic.verification import review
 from clinic.web import note_templates, omissions, sessions
 from clinic.web.access import allow
-from clinic.web.encounters import ATTESTATION, EncounterPage, load, record_view, render, require_consent
+from clinic.web.encounters import ATTESTATION, EncounterPage, load, record_view, render
 from clinic.web.forms import (
     AddendumForm,
     FormError,

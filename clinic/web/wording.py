@@ -27,33 +27,6 @@ class Problem:
     hint: str
 
 
-STATUS = {
-    "patient_shredded": 410,
-    "record_conflict": 409,
-    "record_unknown": 404,
-    "note_empty": 409,
-    "note_locked": 409,
-    "note_unsigned": 409,
-    "omission_unknown": 409,
-    "statement_unknown": 409,
-    "chunk_too_large": 413,
-    "flags_open": 409,
-    "consent_missing": 409,
-    "step_unavailable": 409,
-    "audio_incomplete": 409,
-    "login_locked": 429,
-    "factor_locked": 429,
-    "factor_missing": 409,
-    "factor_enrolled": 409,
-    "factor_wrong": 422,
-    "factor_used": 422,
-    "database_busy": 503,
-    "not_allowed": 403,
-    "not_in_charge": 403,
-    "signed_out": 401,
-}
-"""The HTTP status of codes for which the class of the error is too coarse."""
-
 KINDS = {
     EncounterKind.CONSULTATION: "Consultation",
     EncounterKind.DICTATION: "Dictation or text",

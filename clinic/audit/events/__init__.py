@@ -107,6 +107,12 @@ from clinic.audit.events.speech import (
     TranscriptionCompleted,
     TranscriptionFailed,
 )
+from clinic.audit.events.tokens import (
+    TokenCreated,
+    TokenRefused,
+    TokenRevoked,
+    TokenUsed,
+)
 
 __all__ = [
     "MAX_COUNT",
@@ -181,6 +187,10 @@ __all__ = [
     "SinkRestored",
     "SlotRemoved",
     "TextSubmitted",
+    "TokenCreated",
+    "TokenRefused",
+    "TokenRevoked",
+    "TokenUsed",
     "TranscriptionCompleted",
     "TranscriptionFailed",
     "UserCreated",
