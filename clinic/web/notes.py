@@ -140,6 +140,26 @@ def draft(encounter_id: str) -> ResponseReturnValue:
         return _piece(page)
 
 
+@blueprint.get("/signed")
+@allow(Role.CLINICIAN)
+def signed(encounter_id: str) -> ResponseReturnValue:
+    """Give the signed note as a piece of another page: a recorded view of its encounter."""
+    with services().records.write() as tx:
+        page = load(tx, EncounterId(encounter_id))
+        if page.note is None or not page.note.signed:
+            raise RecordError("there is no signed note", code="note_unsigned", hint="open the encounter")
+        record_view(tx, page.encounter)
+        names = {user.id: user.display_name for user in tx.users.list()}
+    return render_template(
+        "encounters/_paper.html",
+        page=page,
+        encounter=page.encounter,
+        names=names,
+        sections=note_templates.sections(page.encounter.template, page.note.note),
+        template_title=title(page.encounter.template),
+    )
+
+
 @blueprint.get("/document")
 @allow(Role.CLINICIAN)
 def export(encounter_id: str) -> Response:
