@@ -19,10 +19,7 @@ from flask import Flask, Response, jsonify, make_response, render_template
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
-from clinic.api.app import create_api, create_refusing_api, mount
-from clinic.api.app import sealed as sealed_error
 from clinic.config import Config
-from clinic.errors import ClinicError
 from clinic.home import guard_of
 from clinic.web import (
     access,
@@ -31,8 +28,6 @@ from clinic.web import (
     audit,
     auth,
     backups,
-    checking,
-    copies,
     display,
     encounters,
     errors,
@@ -48,7 +43,6 @@ from clinic.web import (
     sessions,
     shredding,
     stopped,
-    versions,
 )
 from clinic.web.converters import PartId, RecordId
 from clinic.web.ports import Services
@@ -61,9 +55,6 @@ _BLUEPRINTS = (
     encounters.blueprint,
     recordings.blueprint,
     notes.blueprint,
-    checking.blueprint,
-    versions.blueprint,
-    copies.blueprint,
     audit.blueprint,
     accounting.blueprint,
     admin.blueprint,
@@ -100,14 +91,13 @@ def create_app(services: Services, *, insecure_http: bool = False, clock: sessio
     sessions.configure(app, clock=clock)
     app.before_request(access.enforce)
     security.configure(app, secret_key=services.session_key, insecure_http=insecure_http)
-    checking.configure(app)
     display.register(app)
     errors.register(app)
     for blueprint in _BLUEPRINTS:
         app.register_blueprint(blueprint)
     access.public(app.view_functions["static"])
     app.context_processor(_page_context)
-    return mount(app, create_api(services))
+    return app
 
 
 def create_sealed_app(config: Config) -> Flask:
@@ -124,7 +114,7 @@ def create_sealed_app(config: Config) -> Flask:
     def sealed(_error: HTTPException) -> Response:
         return _sealed_page()
 
-    return mount(app, create_refusing_api(sealed_error))
+    return app
 
 
 def create_stopped_app(config: Config) -> Flask:
@@ -142,11 +132,7 @@ def create_stopped_app(config: Config) -> Flask:
         latch = guard.current()
         return stopped.page(latch, as_json=stopped.wants_json()) if latch is not None else _sealed_page()
 
-    def reason() -> ClinicError:
-        latch = guard.current()
-        return sealed_error() if latch is None else latch.refusal()
-
-    return mount(app, create_refusing_api(reason))
+    return app
 
 
 def _sealed_page() -> Response:

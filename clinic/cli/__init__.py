@@ -33,11 +33,10 @@ _COMMANDS = {
     "glass": ("clinic.cli.glass:glass", "Break the glass for a refused encounter; list who did."),
     "keys": ("clinic.cli.keys:keys", "Unlock, seal, recover, rotate the keys."),
     "user": ("clinic.cli.accounts:user", "Accounts of the web form."),
-    "token": ("clinic.cli.tokens:token", "Tokens by which other programs use the JSON API."),
-    "api": ("clinic.cli.tokens:api", "The JSON API: its OpenAPI document."),
     "patient": ("clinic.cli.accounts:patient", "Patients of this clinic."),
     "migrate": ("clinic.cli.setup:migrate", "Bring the database of an older program up to date."),
     "backup": ("clinic.cli.backup:backup", "Encrypted backups: create, verify, drill, restore."),
+    "bundle": ("clinic.cli.bundle:bundle", "For a box without a network: build, verify, install, roll back."),
     "certificate": ("clinic.cli.setup:certificate", "The web form's certificate on the LAN."),
 }
 """Name -> (where it is, its line in `clinic --help`)."""

@@ -12,21 +12,23 @@ PACKAGE = ROOT / "clinic"
 
 LAYERS = (
     {"errors"},
-    {"domain", "config", "weights", "failures", "defects"},
+    {"domain", "config", "weights", "failures"},
     {"crypto"},
     {"audit"},
     {"policy", "speech", "records"},
     {"generation", "verification"},
     {"facts", "handover", "evaluation", "interop"},
-    {"asking", "past_decisions", "capture"},
+    {"asking", "past_decisions"},
     {"consultation"},
     {"jobs"},
     {"rotation"},
     {"home"},
-    {"backup"},
+    {"backup", "bundle"},
     {"control", "services"},
     {"headless", "doctor", "supervisor"},
-    {"web", "api"},
+    {
+        "web",
+    },
     {"app"},
     {"cli"},
     {"__main__"},
@@ -34,7 +36,7 @@ LAYERS = (
 """Lowest first.  A room may import from its own row's own room and from all rows below, nothing else."""
 
 ONLY = {
-    "flask": {"web", "api", "app"},
+    "flask": {"web", "app"},
     "sqlalchemy": {"records", "audit", "jobs"},  # jobs: only the exception that DBOS lets through
     "httpx": {"generation"},
     "dbos": {"jobs"},
@@ -43,6 +45,7 @@ ONLY = {
     "av": {"speech"},
     "xllamacpp": {"generation"},
     "pyrage": {"audit", "backup"},
+    "packaging": {"bundle"},
 }
 """A library that only these rooms may import."""
 

@@ -68,7 +68,6 @@ from clinic.audit.events.patients import (
     EncounterViewed,
     GlassBroken,
     NoteAmended,
-    NoteCopied,
     NoteDrafted,
     NoteEdited,
     NoteExported,
@@ -99,6 +98,7 @@ from clinic.audit.events.schema import (
     RoleName,
     is_id,
 )
+from clinic.audit.events.software import LicenceAccepted, ProgramInstalled
 from clinic.audit.events.speech import (
     AudioPlayed,
     RecordingCompleted,
@@ -106,12 +106,6 @@ from clinic.audit.events.speech import (
     TextSubmitted,
     TranscriptionCompleted,
     TranscriptionFailed,
-)
-from clinic.audit.events.tokens import (
-    TokenCreated,
-    TokenRefused,
-    TokenRevoked,
-    TokenUsed,
 )
 
 __all__ = [
@@ -157,11 +151,11 @@ __all__ = [
     "KindName",
     "LatchCleared",
     "LatchSet",
+    "LicenceAccepted",
     "LoggedOut",
     "LoginFailed",
     "LoginSucceeded",
     "NoteAmended",
-    "NoteCopied",
     "NoteDrafted",
     "NoteEdited",
     "NoteExported",
@@ -175,6 +169,7 @@ __all__ = [
     "PatientsListed",
     "PolicyActivated",
     "PolicySetActivated",
+    "ProgramInstalled",
     "Pseudonym",
     "RecordingCompleted",
     "RecordingStarted",
@@ -187,10 +182,6 @@ __all__ = [
     "SinkRestored",
     "SlotRemoved",
     "TextSubmitted",
-    "TokenCreated",
-    "TokenRefused",
-    "TokenRevoked",
-    "TokenUsed",
     "TranscriptionCompleted",
     "TranscriptionFailed",
     "UserCreated",

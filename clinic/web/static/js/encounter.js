@@ -5,9 +5,9 @@
 import { capture } from "./capture.js";
 import { follow } from "./processing.js";
 import { review } from "./review.js";
-import { takeOut } from "./take_out.js";
+import { signed } from "./signed.js";
 
-const parts = { capture, processing: follow, "transcript-list": review, "take-out": takeOut };
+const parts = { capture, processing: follow, "transcript-list": review, "note-text": signed };
 
 for (const [id, begin] of Object.entries(parts)) {
   const element = document.getElementById(id);
