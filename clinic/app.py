@@ -19,7 +19,10 @@ from flask import Flask, Response, jsonify, make_response, render_template
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
+from clinic.api.app import create_api, create_refusing_api, mount
+from clinic.api.app import sealed as sealed_error
 from clinic.config import Config
+from clinic.errors import ClinicError
 from clinic.home import guard_of
 from clinic.web import (
     access,
@@ -28,6 +31,8 @@ from clinic.web import (
     audit,
     auth,
     backups,
+    checking,
+    copies,
     display,
     encounters,
     errors,
@@ -43,6 +48,7 @@ from clinic.web import (
     sessions,
     shredding,
     stopped,
+    versions,
 )
 from clinic.web.converters import PartId, RecordId
 from clinic.web.ports import Services
@@ -55,6 +61,9 @@ _BLUEPRINTS = (
     encounters.blueprint,
     recordings.blueprint,
     notes.blueprint,
+    checking.blueprint,
+    versions.blueprint,
+    copies.blueprint,
     audit.blueprint,
     accounting.blueprint,
     admin.blueprint,
@@ -91,13 +100,14 @@ def create_app(services: Services, *, insecure_http: bool = False, clock: sessio
     sessions.configure(app, clock=clock)
     app.before_request(access.enforce)
     security.configure(app, secret_key=services.session_key, insecure_http=insecure_http)
+    checking.configure(app)
     display.register(app)
     errors.register(app)
     for blueprint in _BLUEPRINTS:
         app.register_blueprint(blueprint)
     access.public(app.view_functions["static"])
     app.context_processor(_page_context)
-    return app
+    return mount(app, create_api(services))
 
 
 def create_sealed_app(config: Config) -> Flask:
@@ -114,7 +124,7 @@ def create_sealed_app(config: Config) -> Flask:
     def sealed(_error: HTTPException) -> Response:
         return _sealed_page()
 
-    return app
+    return mount(app, create_refusing_api(sealed_error))
 
 
 def create_stopped_app(config: Config) -> Flask:
@@ -132,7 +142,11 @@ def create_stopped_app(config: Config) -> Flask:
         latch = guard.current()
         return stopped.page(latch, as_json=stopped.wants_json()) if latch is not None else _sealed_page()
 
-    return app
+    def reason() -> ClinicError:
+        latch = guard.current()
+        return sealed_error() if latch is None else latch.refusal()
+
+    return mount(app, create_refusing_api(reason))
 
 
 def _sealed_page() -> Response:

@@ -49,6 +49,18 @@ class Actor(_Value):
     role: Role
 
 
+class Scope(StrEnum):
+    """What a token of the JSON API may be allowed.  There is none for signing: a person signs, in the form."""
+
+    PATIENTS_READ = "patients:read"
+    PATIENTS_WRITE = "patients:write"
+    ENCOUNTERS_READ = "encounters:read"
+    ENCOUNTERS_WRITE = "encounters:write"
+    RECORDINGS_WRITE = "recordings:write"
+    NOTES_READ = "notes:read"
+    NOTES_WRITE = "notes:write"
+
+
 # --- an encounter's life --------------------------------------------------------------------------
 
 

@@ -31,7 +31,42 @@ The tree (codes in parentheses are documented in `docs/errors.md`; a test holds 
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
+
+HTTP_STATUS: Final[dict[str, int]] = {
+    "patient_shredded": 410,
+    "record_conflict": 409,
+    "record_unknown": 404,
+    "note_empty": 409,
+    "note_locked": 409,
+    "note_unsigned": 409,
+    "omission_unknown": 409,
+    "statement_unknown": 409,
+    "chunk_too_large": 413,
+    "flags_open": 409,
+    "consent_missing": 409,
+    "step_unavailable": 409,
+    "audio_incomplete": 409,
+    "login_locked": 429,
+    "factor_locked": 429,
+    "factor_missing": 409,
+    "factor_enrolled": 409,
+    "factor_wrong": 422,
+    "factor_used": 422,
+    "database_busy": 503,
+    "not_allowed": 403,
+    "not_in_charge": 403,
+    "signed_out": 401,
+    "token_account": 409,
+    "scope_missing": 403,
+    "request_in_progress": 409,
+}
+"""The HTTP status of codes for which the class of the error is too coarse."""
+
+
+def http_status(error: ClinicError) -> int:
+    """Return the HTTP status with which an error leaves the program."""
+    return HTTP_STATUS.get(error.code, error.http_status)
 
 
 class ClinicError(Exception):

@@ -11,7 +11,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from clinic.audit.events import GenerationAuthorized, from_canonical
 from clinic.audit.verify import VerifyReport
 from clinic.config import Config
 from clinic.consultation import Progress
@@ -28,6 +27,7 @@ from clinic.domain import (
 from clinic.errors import AuditError, ClinicError
 from clinic.generation.launcher import ModelServer, is_answering, model_server
 from clinic.generation.prompts import load_template
+from clinic.past_decisions import recorded_outcome
 from clinic.policy.detectors.red_flags import transcript_red_flags
 from clinic.records.patients import PatientData
 from clinic.records.records import Records, Transaction
@@ -169,7 +169,7 @@ def _run(config: Config, records: Records, encounter_id: EncounterId, progress: 
     return Outcome(
         encounter=encounter_id,
         transcript=transcript,
-        decision=_decision(records, generation.audit_seq),
+        decision=recorded_outcome(records, generation.audit_seq),
         note=note,
         timings=timings,
         audit=records.audit.verify(),
@@ -182,21 +182,6 @@ def _tell(records: Records, encounter_id: EncounterId, heard: Heard) -> None:
             transcript = tx.transcripts.current(encounter_id)
         if transcript is not None:
             heard(transcript)
-
-
-def _decision(records: Records, seq: int) -> dict[str, Any]:
-    """Read the decision back from the audit log: what is shown is what was recorded."""
-    entry = next(iter(records.audit.entries(first=seq, last=seq)))
-    event = from_canonical(entry.event, entry.body)
-    if not isinstance(event, GenerationAuthorized):
-        raise AuditError(f"audit entry `{seq}` is not the authorization it should be", code="audit_damaged")
-    redacted = any(obligation.startswith("redact") for obligation in event.obligations)
-    return {
-        "outcome": "redact" if redacted else "permit",
-        "policies": list(event.policies),
-        "policy_set": event.policy_set,
-        "audit_seq": seq,
-    }
 
 
 class _StageClock:

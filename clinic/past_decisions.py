@@ -9,11 +9,12 @@ Rules kept here:
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from clinic.audit.details import DecisionFacts
 from clinic.audit.entry import Entry
 from clinic.audit.events import GenerationAuthorized, GenerationDenied, from_canonical
-from clinic.errors import PolicyError, RecordError
+from clinic.errors import AuditError, PolicyError, RecordError
 from clinic.policy.activation import PolicyStore
 from clinic.policy.load import PolicySet
 from clinic.policy.recorded import FactsState, RecordedDecision, recorded
@@ -40,6 +41,25 @@ def past_decision(records: Records, store: PolicyStore, seq: int) -> RecordedDec
         return replace(found, facts=state)
     again = replay(entry, event, facts, then=store.find(event.policy_set), now=_current(store))
     return replace(found, facts=FactsState.OUTDATED if again is None else FactsState.KNOWN, replay=again)
+
+
+def recorded_outcome(records: Records, seq: int) -> dict[str, Any]:
+    """Read a permission back from the audit log, in the form of the CLI contract: what is shown is what was recorded.
+
+    Raises:
+        AuditError: `audit_damaged`: the entry is no permission.
+    """
+    entry = next(iter(records.audit.entries(first=seq, last=seq)))
+    event = from_canonical(entry.event, entry.body)
+    if not isinstance(event, GenerationAuthorized):
+        raise AuditError(f"audit entry `{seq}` is not the authorization it should be", code="audit_damaged")
+    redacted = any(obligation.startswith("redact") for obligation in event.obligations)
+    return {
+        "outcome": "redact" if redacted else "permit",
+        "policies": list(event.policies),
+        "policy_set": event.policy_set,
+        "audit_seq": seq,
+    }
 
 
 def _facts(records: Records, entry: Entry, encounter_id: str) -> tuple[FactsState, DecisionFacts | None]:

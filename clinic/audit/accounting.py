@@ -65,6 +65,7 @@ _USES: Final[dict[str, Use]] = {
     "encounter.viewed": Use.READ,
     "audio.played": Use.READ,
     "note.exported": Use.DISCLOSED,
+    "note.copied": Use.DISCLOSED,
     "patient.created": Use.CHANGED,
     "patient.updated": Use.CHANGED,
     "encounter.opened": Use.CHANGED,

@@ -73,11 +73,14 @@ _BY_NAME: Final = {
     "note.signed": _UPDATE,
     "patient.shredded": _DELETE,
     "note.exported": _EXPORT,
+    "note.copied": _EXPORT,
     "log.exported": _EXPORT,
     "log.verified": _LOG_USED,
     "login.succeeded": _LOGIN,
     "login.failed": _LOGIN,
     "login.ended": _LOGOUT,
+    "token.used": _ACTIVITY,
+    "token.refused": _LOGIN,
     "policy.activated": _SECURITY,
     "policyset.activated": _SECURITY,
 }
@@ -93,6 +96,7 @@ _BY_NOUN: Final = {
     "factor": _SECURITY,
     "glass": _ALERT,
     "witness": _SECURITY,
+    "token": _SECURITY,
 }
 _FAILED: Final = frozenset({"failed", "denied", "refused", "interrupted", "lost", "latched", "regressed"})
 _PROFILES: Final = {"C": "PatientCreate", "R": "PatientRead", "U": "PatientUpdate", "D": "PatientDelete"}

@@ -33,6 +33,8 @@ _COMMANDS = {
     "glass": ("clinic.cli.glass:glass", "Break the glass for a refused encounter; list who did."),
     "keys": ("clinic.cli.keys:keys", "Unlock, seal, recover, rotate the keys."),
     "user": ("clinic.cli.accounts:user", "Accounts of the web form."),
+    "token": ("clinic.cli.tokens:token", "Tokens by which other programs use the JSON API."),
+    "api": ("clinic.cli.tokens:api", "The JSON API: its OpenAPI document."),
     "patient": ("clinic.cli.accounts:patient", "Patients of this clinic."),
     "migrate": ("clinic.cli.setup:migrate", "Bring the database of an older program up to date."),
     "backup": ("clinic.cli.backup:backup", "Encrypted backups: create, verify, drill, restore."),

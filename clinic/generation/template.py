@@ -16,7 +16,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from clinic.domain import Note, canonical_sha256
-from clinic.errors import ConfigError
+from clinic.errors import ConfigError, InputError
 
 _Id = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 _Cue = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9' -]*\*?$")]
@@ -98,6 +98,16 @@ def headings(template_id: str, note: Note | None) -> dict[str, str]:
     for statement in note.statements if note else ():
         known.setdefault(statement.section, statement.section.replace("_", " ").capitalize())
     return known
+
+
+def require_template(template_id: str) -> None:
+    """Refuse a kind of note that is not there.
+
+    Raises:
+        InputError: `input_invalid`.
+    """
+    if template_id not in template_ids():
+        raise InputError("there is no such note template", hint="choose one of the list")
 
 
 def load_template(template_id: str) -> Template:

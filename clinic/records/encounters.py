@@ -105,6 +105,13 @@ class Encounters:
         conditions = [] if clinician_id is None else [EncounterRow.clinician_id == clinician_id]
         return self._find(_newest(*conditions).limit(limit))
 
+    def of_clinician(self, clinician_id: str, *, state: EncounterState | None = None) -> tuple[Encounter, ...]:
+        """Return a clinician's encounters, newest first, in one state if named."""
+        conditions = [EncounterRow.clinician_id == clinician_id]
+        if state is not None:
+            conditions.append(EncounterRow.state == state.value)
+        return self._find(_newest(*conditions))
+
     def require_living(self, encounter_id: str) -> None:
         """Raise `patient_shredded` if the record of the encounter's patient was destroyed."""
         self._work.require_living(self._require(encounter_id).patient_id)

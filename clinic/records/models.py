@@ -114,6 +114,32 @@ class SecondFactorRow(Base):
     confirmed_at: Mapped[datetime | None]
 
 
+class ApiTokenRow(Base):
+    """A program's token for the JSON API: what it may do, and the hash of its secret, sealed under the staff key."""
+
+    __tablename__ = "api_tokens"
+    __table_args__ = (Index(None, "user_id"), _STRICT)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id"))
+    grant_data: Mapped[Sealed]
+    created_at: Mapped[datetime]
+    last_used_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+
+
+class ApiAnswerRow(Base):
+    """What a request with an idempotency key was answered, for a day; sealed under the staff key."""
+
+    __tablename__ = "api_answers"
+    __table_args__ = (Index(None, "created_at"), _STRICT)
+
+    token_id: Mapped[str] = mapped_column(ForeignKey("api_tokens.id"), primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    answer: Mapped[Sealed]
+    created_at: Mapped[datetime]
+
+
 class PatientRow(Base):
     """A patient: the wrapped data key, and all else sealed under it; of a shredded one, neither is left."""
 

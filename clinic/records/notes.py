@@ -8,6 +8,7 @@ Rules kept here:
 * A draft is edited and signed by the clinician who opened the encounter, and by nobody else: they were there.
 * After the signature the note is locked, here and by triggers in the database; corrections are addenda.
 * The signature (who, when, which content) is sealed under the patient's key and checked whenever the note is read.
+* What became of the draft, in counts (`changes`), is sealed with the signature.
 * Every step is an audit event with the SHA-256 of the canonical JSON of what was written.
 """
 
@@ -35,6 +36,7 @@ from clinic.domain import (
     new_id,
 )
 from clinic.errors import AuthenticationError, DecryptionError, InputError, RecordError
+from clinic.records.changes import ReviewCounts, compare
 from clinic.records.models import AddendumRow, EncounterRow, GenerationRow, NoteRow, NoteVersionRow
 from clinic.records.sealed import Place
 from clinic.records.work import UnitOfWork
@@ -44,7 +46,7 @@ _LONGEST: Final = 20_000
 
 
 class _Signature(BaseModel):
-    """What is sealed when a note is signed."""
+    """What is sealed when a note is signed.  Notes signed before there was a `review` have none."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -53,6 +55,7 @@ class _Signature(BaseModel):
     version: int
     content_sha256: str
     attestation: str
+    review: ReviewCounts | None = None
 
 
 _SIGNATURE: Final = TypeAdapter(_Signature)
@@ -93,6 +96,8 @@ class StoredNote:
     signed_at: datetime | None
     attestation: str | None = field(repr=False)
     addenda: tuple[Addendum, ...]
+    review: ReviewCounts | None = None
+    """What became of the draft, as it was sealed with the signature; None for a draft, and for older signatures."""
 
     @property
     def signed(self) -> bool:
@@ -177,7 +182,8 @@ class Notes:
         _require_version(newest, expected_version)
         words = _checked(attestation, code="attestation_missing", what="attestation")
         _require_signable(self._open_version(row, newest))
-        self._seal_signature(row, newest, words, actor)
+        review = ReviewCounts.of(compare([version.note for version in self.history(encounter_id)]))
+        self._seal_signature(row, newest, words, review, actor)
         encounter = self._work.require(EncounterRow, encounter_id, what="encounter")
         encounter.state, encounter.stage, encounter.error_code = EncounterState.SIGNED.value, None, None
         encounter.updated_at = self._work.now()
@@ -248,7 +254,9 @@ class Notes:
         )
         return digest
 
-    def _seal_signature(self, row: NoteRow, version: NoteVersionRow, attestation: str, actor: Actor) -> None:
+    def _seal_signature(
+        self, row: NoteRow, version: NoteVersionRow, attestation: str, review: ReviewCounts, actor: Actor
+    ) -> None:
         now = self._work.now()
         signature = _Signature(
             signed_by=actor.user_id,
@@ -256,6 +264,7 @@ class Notes:
             version=version.version,
             content_sha256=version.content_sha256,
             attestation=attestation,
+            review=review,
         )
         place = _place(row, version.version)
         row.signature = self._work.vault.seal_json(NoteRow.signature, signature.model_dump(), place)
@@ -276,6 +285,7 @@ class Notes:
             signed_at=None if signature is None else datetime.fromisoformat(signature.signed_at),
             attestation=None if signature is None else signature.attestation,
             addenda=tuple(self._addendum(row, addendum) for addendum in self._addenda(row)),
+            review=None if signature is None else signature.review,
         )
 
     def _signature(self, row: NoteRow, newest: NoteVersionRow) -> _Signature | None:

@@ -10,7 +10,7 @@ Rules kept here:
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Final
@@ -116,11 +116,20 @@ class Patients:
 
     def search(self, text: str, actor: Actor) -> tuple[Patient, ...]:
         """Return the patient with this record number; if there is none, those whose data hold every word (audited)."""
-        found = self._with_record_number(text)
-        if not found:
-            words = _fold(text).split()
-            found = [patient for patient in self._all() if words and _holds(patient.data, words)]
-        return self._listed(found, actor)
+        return self._listed(self._found(text), actor)
+
+    def page(
+        self, text: str, cut: Callable[[Sequence[Patient]], tuple[Sequence[Patient], str | None]], actor: Actor
+    ) -> tuple[tuple[Patient, ...], str | None]:
+        """Return that part of a search (of everybody, if `text` is empty) which `cut` takes; audited as what is shown.
+
+        Args:
+            text: what is looked for, as in `search`.
+            cut: given all that fit in the order of their names, returns those to be shown and where the rest begins.
+            actor: who looks.
+        """
+        shown, rest = cut(_by_name(self._found(text) if text.strip() else self._all()))
+        return self._listed(shown, actor), rest
 
     def update(self, patient_id: str, data: PatientData, actor: Actor) -> Patient:
         """Replace a patient's data.
@@ -185,13 +194,18 @@ class Patients:
         patients = (self._patient(row) for row in rows)
         return [patient for patient in patients if normalise(patient.data.record_number or "") == wanted]
 
+    def _found(self, text: str) -> Sequence[Patient]:
+        found = self._with_record_number(text)
+        words = _fold(text).split()
+        return found or [patient for patient in self._all() if words and _holds(patient.data, words)]
+
     def _all(self) -> Sequence[Patient]:
         rows = self._work.session.scalars(select(PatientRow).where(PatientRow.shredded_at.is_(None)))
         return [self._patient(row) for row in rows]
 
     def _listed(self, patients: Sequence[Patient], actor: Actor) -> tuple[Patient, ...]:
         self._work.append(PatientsListed(count=len(patients)), actor=actor)
-        return tuple(sorted(patients, key=lambda patient: (_fold(patient.data.name), patient.id)))
+        return tuple(_by_name(patients))
 
     def _require(self, patient_id: str) -> PatientRow:
         return self._work.require(PatientRow, patient_id, what="patient")
@@ -201,6 +215,10 @@ class Patients:
             raise shredded()
         data = self._work.vault.open_json(PatientRow.data, row.data, _place(row), _DATA)
         return Patient(id=PatientId(row.id), data=data, created_at=row.created_at)
+
+
+def _by_name(patients: Sequence[Patient]) -> list[Patient]:
+    return sorted(patients, key=lambda patient: (_fold(patient.data.name), patient.id))
 
 
 def _place(row: PatientRow) -> Place:

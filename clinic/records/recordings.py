@@ -147,6 +147,10 @@ class Recordings:
             raise DecryptionError("parts of a complete recording are gone", hint="restore from a backup")
         return (self._chunk(row, index) for index in received)
 
+    def get(self, recording_id: str) -> Recording:
+        """Return a recording; `record_unknown` if there is none."""
+        return self._recording(self._require(recording_id))
+
     def encounter_of(self, recording_id: str) -> EncounterId:
         """Return the encounter that a recording belongs to; `record_unknown` if there is no such recording."""
         return EncounterId(self._require(recording_id).encounter_id)

@@ -33,6 +33,7 @@ from clinic.crypto.keys import Keyring, Purpose
 from clinic.domain import Actor, Clock, GlassReason, ShredReason, utc_now
 from clinic.errors import DecryptionError, StorageError
 from clinic.records import factors, glass, login
+from clinic.records.answers import Answers
 from clinic.records.encounters import Encounters
 from clinic.records.engine import read_transaction, truncate_journal, write_transaction
 from clinic.records.factors import SecondFactors
@@ -43,6 +44,7 @@ from clinic.records.recordings import Recordings
 from clinic.records.scrub import scrub
 from clinic.records.shredding import Shredded, Shredding
 from clinic.records.sweep import Finding, sweep
+from clinic.records.tokens import Tokens
 from clinic.records.transcripts import Transcripts
 from clinic.records.users import User, Users
 from clinic.records.uses import Usage, usage
@@ -64,6 +66,8 @@ class Transaction:
         self.generations = Generations(work)
         self.notes = Notes(work)
         self.shredding = Shredding(work)
+        self.tokens = Tokens(work)
+        self.answers = Answers(work)
 
     def append(
         self, event: AuditEvent, *, actor: Actor, patient_id: str | None = None, detail: Detail | None = None

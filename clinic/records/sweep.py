@@ -31,10 +31,12 @@ from clinic.audit.log import AuditLog
 from clinic.audit.tables import audit_entries
 from clinic.domain import Completion, Consent, EncounterState
 from clinic.errors import DecryptionError, RecordError
+from clinic.records.answers import Answers
 from clinic.records.factors import SecondFactors
 from clinic.records.generations import GenerationState
 from clinic.records.models import (
     AddendumRow,
+    ApiTokenRow,
     EncounterRow,
     GenerationRow,
     NoteRow,
@@ -50,6 +52,7 @@ from clinic.records.notes import Notes
 from clinic.records.patients import Patients
 from clinic.records.recordings import Recordings
 from clinic.records.sealed import Place
+from clinic.records.tokens import Tokens
 from clinic.records.transcripts import Transcripts
 from clinic.records.users import Users
 from clinic.records.work import UnitOfWork
@@ -130,7 +133,7 @@ def _read(entries: Iterable[Entry]) -> _Log:
     log = _Log()
     for entry in entries:
         event = events.from_canonical(entry.event, entry.body)
-        for about in (_accounts, _encounters, _speech, _generations, _notes):
+        for about in (_accounts, _tokens, _encounters, _speech, _generations, _notes):
             about(log, event, entry.actor)
     return log
 
@@ -155,6 +158,16 @@ def _accounts(log: _Log, event: events.AuditEvent, _actor: str) -> None:
             log.counts["patient", event.patient] += 1
         case events.PatientShredded():
             log.facts.add(("patient_shredded", event.patient))
+        case _:
+            pass
+
+
+def _tokens(log: _Log, event: events.AuditEvent, _actor: str) -> None:
+    match event:
+        case events.TokenCreated():
+            log.facts.add(("token", event.token, event.user_id))
+        case events.TokenRevoked():
+            log.facts = {fact for fact in log.facts if fact[:2] != ("token", event.token)}
         case _:
             pass
 
@@ -244,6 +257,7 @@ def _queries() -> Iterator[tuple[str, Select[*tuple[Any, ...]]]]:
     yield "user", select(UserRow.id, UserRow.role)
     yield "user_disabled", select(UserRow.id).where(UserRow.disabled_at.is_not(None))
     yield "factor", select(SecondFactorRow.user_id).where(SecondFactorRow.confirmed_at.is_not(None))
+    yield "token", select(ApiTokenRow.id, ApiTokenRow.user_id).where(ApiTokenRow.revoked_at.is_(None))
     yield "sessions", select(UserRow.id, UserRow.session_epoch)
     yield "consent", select(EncounterRow.id, EncounterRow.consent)
     yield "signed_encounter", select(EncounterRow.id).where(EncounterRow.state == EncounterState.SIGNED.value)
@@ -327,6 +341,7 @@ def _unreadable(work: UnitOfWork, shredded: frozenset[str], *, deep: bool) -> It
     """Open every sealed value of whoever is not shredded, each row by itself, and yield those that do not open."""
     openers: list[tuple[str, Select[str, str], Callable[[UnitOfWork, str], object]]] = [
         ("user", select(UserRow.id, UserRow.id), _open_user),
+        ("token", select(ApiTokenRow.id, ApiTokenRow.user_id), _open_token),
         ("patient", select(PatientRow.id, PatientRow.id), lambda work, row_id: Patients(work).data(row_id)),
         ("transcript", select(TranscriptRow.encounter_id, TranscriptRow.patient_id).distinct(), _open_transcripts),
         ("generation", select(GenerationRow.id, GenerationRow.patient_id), _open_answer),
@@ -354,6 +369,11 @@ def _open_user(work: UnitOfWork, user_id: str) -> None:
     users.get(user_id)
     users.password_hash(user_id)
     SecondFactors(work).secret(user_id)
+
+
+def _open_token(work: UnitOfWork, token_id: str) -> None:
+    Tokens(work).get(token_id)
+    Answers(work).check_all(token_id)
 
 
 def _open_transcripts(work: UnitOfWork, encounter_id: str) -> None:

@@ -63,6 +63,8 @@ class UnitOfWork:
         self._open = True
         self.appended: int | None = None
         """Number of the last audit entry of this transaction."""
+        self.appends = 0
+        """How many audit entries this transaction has appended."""
         self._session = _Session(
             bind=connection, join_transaction_mode="rollback_only", autoflush=True, info={_WRITABLE: writable}
         )
@@ -109,6 +111,7 @@ class UnitOfWork:
         seal = None if patient_id is None else self._sealer(audit_event.name, patient_id, detail)
         entry = self._parts.audit.append(audit_event, actor=actor, connection=self._connection, seal=seal)
         self.appended = entry.seq
+        self.appends += 1
         return entry
 
     def detail(self, entry: Entry, patient_id: str) -> Detail:

@@ -54,10 +54,16 @@ def verify(
 
 
 def verify_statement(
-    draft: DraftStatement, heard: Heard, *, statement_id: str, checks: Iterable[Check] = CHECKS
+    draft: DraftStatement,
+    heard: Heard,
+    *,
+    statement_id: str,
+    rest: Iterable[DraftStatement] = (),
+    checks: Iterable[Check] = CHECKS,
 ) -> Statement:
-    """Hold one statement against a transcript that has been read."""
-    return _verified(draft, heard, statement_id, tuple(checks), frozenset())
+    """Hold one statement against a transcript that has been read, and against the `rest` of its note."""
+    noted = frozenset().union(*(allergies_noted(other) for other in rest))
+    return _verified(draft, heard, statement_id, tuple(checks), noted)
 
 
 def _verified(

@@ -5,17 +5,24 @@ Rules kept here:
 * Every edit gives a new note; the old one is untouched, ids never change and are never used again.
 * Text that a clinician wrote is held against the transcript too: evidence and reasons are shown.
 * One rule for every text of a clinician, added or edited: where something speaks against it, it is flagged and waits
-  for a decision.
+  for a decision.  The allergies that the rest of the note states speak against a drug, too.
+* What another program wrote is flagged, whatever the transcript says, until a clinician has decided on it.
 * A removed statement stays in the note with that status, so that nothing disappears unseen; put back, it is flagged
   or supported, never confirmed.
 """
 
 from __future__ import annotations
 
-from clinic.domain import DraftStatement, Note, Omission, Statement, StatementStatus, Transcript
+from typing import Final
+
+from clinic.domain import DraftStatement, Note, Omission, Reason, Statement, StatementStatus, Transcript
 from clinic.errors import InputError, RecordError
 from clinic.verification import verify_statement
 from clinic.verification.passages import hear
+
+FROM_PROGRAM: Final = Reason(
+    code="from_program", message="another program wrote this: read it, then confirm, edit or remove it"
+)
 
 
 def confirm(note: Note, statement_id: str) -> Note:
@@ -38,7 +45,7 @@ def remove(note: Note, statement_id: str) -> Note:
 def restore(note: Note, statement_id: str, transcript: Transcript) -> Note:
     """Put a removed statement back, held against the transcript again: flagged with its reasons, or supported.
 
-    Reasons that it had stay: those that came of the rest of the note are not found by looking at it alone.
+    Reasons that it had stay, whatever is found now.
 
     Raises:
         RecordError: `record_conflict` if it is not removed.
@@ -46,7 +53,7 @@ def restore(note: Note, statement_id: str, transcript: Transcript) -> Note:
     old = _found(note, statement_id)
     if old.status is not StatementStatus.REMOVED:
         raise _conflict("the statement is in the note already")
-    new = _verified(old.section, old.text, transcript, statement_id)
+    new = _verified(note, old.section, old.text, transcript, statement_id)
     reasons = (*old.reasons, *(reason for reason in new.reasons if reason not in old.reasons))
     status = StatementStatus.FLAGGED if reasons else StatementStatus.SUPPORTED
     back = new.model_copy(update={"evidence": old.evidence or new.evidence, "reasons": reasons, "status": status})
@@ -56,7 +63,7 @@ def restore(note: Note, statement_id: str, transcript: Transcript) -> Note:
 def edit(note: Note, statement_id: str, text: str, transcript: Transcript) -> Note:
     """Give a statement a new text, with its own evidence: flagged if there are reasons against it, else `edited`."""
     old = _found(note, statement_id)
-    new = _verified(old.section, text, transcript, statement_id)
+    new = _verified(note, old.section, text, transcript, statement_id)
     if new.status is StatementStatus.SUPPORTED:
         new = _with_status(new, StatementStatus.EDITED)
     return _replaced(note, statement_id, new)
@@ -64,7 +71,7 @@ def edit(note: Note, statement_id: str, text: str, transcript: Transcript) -> No
 
 def add(note: Note, section: str, text: str, transcript: Transcript) -> Note:
     """Add a statement at the end of its section.  It is supported or flagged like any other."""
-    new = _verified(section, text, transcript, _next_id(note))
+    new = _verified(note, section, text, transcript, _next_id(note))
     statements = list(note.statements)
     place = max((i for i, s in enumerate(statements) if s.section == section), default=len(statements) - 1) + 1
     return note.model_copy(update={"statements": (*statements[:place], new, *statements[place:])})
@@ -82,13 +89,36 @@ def add_from_omission(note: Note, omission: Omission, section: str, transcript: 
     return added.model_copy(update={"omissions": tuple(o for o in note.omissions if o != omission)})
 
 
-def _verified(section: str, text: str, transcript: Transcript, statement_id: str) -> Statement:
+def edit_from_program(note: Note, statement_id: str, text: str, transcript: Transcript) -> Note:
+    """Give a statement a text that another program sent; flagged in any case: a person has still to decide on it."""
+    return _flagged(edit(note, statement_id, text, transcript), statement_id)
+
+
+def add_from_program(note: Note, section: str, text: str, transcript: Transcript) -> Note:
+    """Add a statement that another program sent; flagged in any case: a person has still to decide on it."""
+    return _flagged(add(note, section, text, transcript), _next_id(note))
+
+
+def _flagged(note: Note, statement_id: str) -> Note:
+    # INVARIANT: a flag is lifted by a person alone, so nothing that a program wrote can be signed unseen.
+    old = _found(note, statement_id)
+    flagged = old.model_copy(update={"status": StatementStatus.FLAGGED, "reasons": (FROM_PROGRAM, *old.reasons)})
+    return _replaced(note, statement_id, flagged)
+
+
+def _verified(note: Note, section: str, text: str, transcript: Transcript, statement_id: str) -> Statement:
     plain = " ".join(text.split())
     if not plain:
         raise InputError(
             "a statement needs a text", code="text_empty", hint="write the sentence, or remove the statement instead"
         )
-    return verify_statement(DraftStatement(section=section, text=plain), hear(transcript), statement_id=statement_id)
+    rest = [
+        DraftStatement(section=s.section, text=s.text)
+        for s in note.statements
+        if s.id != statement_id and s.status is not StatementStatus.REMOVED
+    ]
+    draft = DraftStatement(section=section, text=plain)
+    return verify_statement(draft, hear(transcript), statement_id=statement_id, rest=rest)
 
 
 def _found(note: Note, statement_id: str) -> Statement:

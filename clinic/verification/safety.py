@@ -150,8 +150,13 @@ def term_not_said(found: Case) -> list[Reason]:
 
 
 def _heard_of(term: Term, found: Case) -> bool:
-    """Whether a term was said, or at least the word that heads it (`rhinitis` of `allergic rhinitis`)."""
+    """Whether a term was said, or at least the word that heads it (`rhinitis` of `allergic rhinitis`).
+
+    What says more than its group must have been said itself: a sore throat is no strep throat, chest pain no angina.
+    """
     heard = found.heard
+    if term.narrow:
+        return any(said.narrow == term.narrow for passage in heard.passages for said in passage.reading.terms)
     if any(key in heard.holding for key in term.keys):
         return True
     words = [t.text for t in found.claim.reading.tokens[term.first : term.last + 1] if t.text not in STOP_WORDS]

@@ -31,6 +31,7 @@ class Term:
     last: int  # index of the last token
     start: int  # offsets in the text
     end: int
+    narrow: str = ""  # the tier of the group in which it says more than the group does (`strep throat`), or nothing
 
     @property
     def clinical(self) -> bool:
@@ -58,6 +59,7 @@ class _Entry:
     keys: frozenset[str]
     parts: frozenset[str]
     kind: str
+    narrow: str
 
 
 _JOINTS = frozenset("-/&'")
@@ -102,7 +104,7 @@ def _longest(tokens: tuple[Token, ...], stems: list[str], at: int) -> Term | Non
     if best is None:
         return None
     last, entry = best
-    return Term(entry.keys, entry.parts, entry.kind, at, last, tokens[at].start, tokens[last].end)
+    return Term(entry.keys, entry.parts, entry.kind, at, last, tokens[at].start, tokens[last].end, entry.narrow)
 
 
 def _single(tokens: tuple[Token, ...], stems: list[str], at: int) -> Term:
@@ -129,18 +131,21 @@ class _Node:
 @lru_cache(maxsize=1)
 def _trie() -> _Node:
     ways: dict[tuple[str, ...], tuple[set[str], str]] = {}
+    narrow: dict[tuple[str, ...], str] = {}
     for kind, key, phrases in (*_synonyms(), *_drug_rows()):
         for phrase in phrases:
             roots = _roots(phrase)
             if roots:
                 ways.setdefault(roots, (set(), kind))[0].add(key)
+    for key, phrase, tier in _narrower():
+        narrow[_roots(phrase)] = f"{key}>{tier}"
     root = _Node()
     for roots, (keys, kind) in ways.items():
         node = root
         for step in roots:
             node = node.children.setdefault(step, _Node())
         parts = {p for step in roots for p in _parts_of(step, ways)} - keys
-        node.entry = _Entry(frozenset(keys), frozenset(parts), kind)
+        node.entry = _Entry(frozenset(keys), frozenset(parts), kind, narrow.get(roots, ""))
     return root
 
 
@@ -164,13 +169,23 @@ def table(name: str) -> list[str]:
     return [line for line in text.splitlines() if line and not line.startswith("#")]
 
 
-def _synonyms() -> list[tuple[str, str, list[str]]]:
+def _tiers() -> list[tuple[str, str, list[list[str]]]]:
+    """Return kind, key and tiers of ways of each line: the first tier says what the group says, the others say more."""
     rows = []
     for line in table("synonyms.txt"):
         head, _, ways = line.partition(" = ")
         kind, _, name = head.partition(": ")
-        rows.append((kind, "=" + name, [way.strip() for way in ways.split("|")]))
+        tiers = [[way.strip() for way in tier.split("|")] for tier in ways.split(" > ")]
+        rows.append((kind, "=" + name, tiers))
     return rows
+
+
+def _synonyms() -> list[tuple[str, str, list[str]]]:
+    return [(kind, key, [way for tier in tiers for way in tier]) for kind, key, tiers in _tiers()]
+
+
+def _narrower() -> list[tuple[str, str, int]]:
+    return [(key, way, n) for _, key, tiers in _tiers() for n, tier in enumerate(tiers) if n for way in tier]
 
 
 def groups(names: str) -> frozenset[str]:

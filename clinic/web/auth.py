@@ -15,13 +15,12 @@ from flask.typing import ResponseReturnValue
 from flask_wtf.csrf import generate_csrf
 
 from clinic.domain import Role
-from clinic.errors import AuthenticationError, InputError
+from clinic.errors import AuthenticationError, InputError, http_status
 from clinic.web import sessions
 from clinic.web.access import allow, public
 from clinic.web.forms import FormError, LoginForm, PasswordForm
 from clinic.web.ports import services
 from clinic.web.security import LOGIN_LIMIT, limiter
-from clinic.web.wording import STATUS
 
 blueprint = Blueprint("auth", __name__)
 
@@ -58,7 +57,7 @@ def sign_in() -> ResponseReturnValue:
     except FormError as error:
         return _login_again(error, 422)
     except AuthenticationError as error:
-        return _login_again(error, STATUS.get(error.code, error.http_status))
+        return _login_again(error, http_status(error))
     sessions.begin(user)
     return redirect(_return_path() or url_for(HOME[user.role]))
 
@@ -108,7 +107,7 @@ def change_password() -> ResponseReturnValue:
             tx.users.reset_password(user.username, form.password, actor=sessions.actor())
             renewed = tx.users.get(user.id)
     except (InputError, AuthenticationError) as error:
-        return render_template("password.html", problem=error), STATUS.get(error.code, error.http_status)
+        return render_template("password.html", problem=error), http_status(error)
     if renewed is not None:
         sessions.begin(renewed)
     flash("Your password is changed. Other devices are signed out.")

@@ -33,6 +33,12 @@ def age(born: date | None) -> str:
     return f"{today.year - born.year - ((today.month, today.day) < (born.month, born.day))} y"
 
 
+def moment(value: datetime) -> str:
+    """Return local date and time in words."""
+    local = value.astimezone()
+    return f"{day(local.date())}, {local:%H:%M}"
+
+
 def when(value: datetime | str | None) -> Markup:
     """Return a `<time>` element with local date and time."""
     if value is None:

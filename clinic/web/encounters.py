@@ -16,16 +16,14 @@ from dataclasses import dataclass
 from flask import Blueprint, Response, jsonify, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
 
-from clinic.audit.events import EncounterViewed, TextSubmitted
+from clinic import capture
 from clinic.domain import Consent, EncounterId, EncounterState, PatientId, Role, Transcript
-from clinic.errors import RecordError
-from clinic.generation.template import title
+from clinic.generation.template import require_template, title
 from clinic.records.encounters import Encounter
 from clinic.records.notes import StoredNote
 from clinic.records.patients import PatientData
 from clinic.records.recordings import Recording
 from clinic.records.records import Transaction
-from clinic.speech.text import text_to_transcript
 from clinic.web import note_templates, omissions, processing, red_flags, sessions, wording
 from clinic.web.access import allow
 from clinic.web.forms import ConsentForm, EncounterForm, TextForm
@@ -68,12 +66,12 @@ class EncounterPage:
     @property
     def takes_capture(self) -> bool:
         """Whether a recording or text may come in now."""
-        return takes_capture(self.encounter, self.transcript)
+        return capture.takes_capture(self.encounter, self.transcript)
 
     @property
     def refused_text(self) -> str | None:
         """The text that was refused, to be mended; None where there is nothing to mend."""
-        return typed_text(self.transcript) if takes_text_again(self.encounter, self.transcript) else None
+        return typed_text(self.transcript) if capture.takes_text_again(self.encounter, self.transcript) else None
 
 
 @blueprint.post("/patients/<id:patient_id>/encounters")
@@ -81,7 +79,7 @@ class EncounterPage:
 def open_encounter(patient_id: str) -> ResponseReturnValue:
     """Open an encounter for a patient."""
     form = EncounterForm.parse()
-    note_templates.require(form.template)
+    require_template(form.template)
     with services().records.write() as tx:
         encounter = tx.encounters.open(
             PatientId(patient_id),
@@ -135,8 +133,7 @@ def record_consent(encounter_id: str) -> ResponseReturnValue:
     """Record the patient's answer."""
     form = ConsentForm.parse()
     with services().records.write() as tx:
-        _require_unsigned(tx.encounters.get(EncounterId(encounter_id)))
-        tx.encounters.record_consent(EncounterId(encounter_id), form.consent, sessions.actor())
+        capture.record_consent(tx, EncounterId(encounter_id), form.consent, actor=sessions.actor())
     return redirect(url_for("encounters.show", encounter_id=encounter_id), 303)
 
 
@@ -146,11 +143,7 @@ def submit_text(encounter_id: str) -> ResponseReturnValue:
     """Take dictated or pasted text as the transcript, and start the job."""
     form = TextForm.parse()
     with services().records.write() as tx:
-        encounter = _require_open_for_text(tx, EncounterId(encounter_id))
-        transcript = text_to_transcript(form.text, language=encounter.language)
-        digest = tx.transcripts.store(encounter.id, transcript)
-        event = TextSubmitted(encounter=encounter.id, sha256=digest, words=transcript.word_count)
-        tx.append(event, actor=sessions.actor(), patient_id=encounter.patient_id)
+        encounter = capture.take_text(tx, EncounterId(encounter_id), form.text, actor=sessions.actor())
     processing.start(encounter.id, actor=sessions.actor())
     return redirect(url_for("encounters.show", encounter_id=encounter_id), 303)
 
@@ -175,8 +168,8 @@ def retry(encounter_id: str) -> ResponseReturnValue:
     """Start the job of a stopped encounter again; what it had finished is not done twice."""
     with services().records.write() as tx:
         encounter = tx.encounters.get(EncounterId(encounter_id))
-        require_consent(encounter)
-        processing.require_stopped(encounter)
+        capture.require_consent(encounter)
+        capture.require_stopped(encounter)
     processing.start(encounter.id, actor=sessions.actor())
     return redirect(url_for("encounters.show", encounter_id=encounter_id), 303)
 
@@ -187,7 +180,7 @@ def load(tx: Transaction, encounter_id: EncounterId) -> EncounterPage:
     patient = tx.patients.data(encounter.patient_id)
     account = tx.users.get(encounter.clinician_id)
     clinician = account.display_name if account else "somebody without an account here"
-    if encounter.consent is not Consent.GIVEN and encounter.state is not EncounterState.SIGNED:
+    if not capture.is_readable(encounter):
         return EncounterPage(encounter, patient, None, None, None, clinician)
     return EncounterPage(
         encounter,
@@ -200,42 +193,8 @@ def load(tx: Transaction, encounter_id: EncounterId) -> EncounterPage:
 
 
 def record_view(tx: Transaction, encounter: Encounter) -> None:
-    """Append to the audit log that an encounter is shown."""
-    pseudonym = services().records.audit.pseudonym(encounter.patient_id)
-    event = EncounterViewed(encounter=encounter.id, patient=pseudonym)
-    tx.append(event, actor=sessions.actor(), patient_id=encounter.patient_id)
-
-
-def require_consent(encounter: Encounter) -> None:
-    """Refuse unless the patient's consent is recorded as given.
-
-    Raises:
-        RecordError: `consent_missing`.
-    """
-    if encounter.consent is not Consent.GIVEN:
-        raise RecordError(
-            "the patient's consent is not recorded as given", code="consent_missing", hint="record the answer first"
-        )
-
-
-def takes_capture(encounter: Encounter, transcript: Transcript | None) -> bool:
-    """Tell whether a recording or text may come in: until the job starts, and again if it found nothing to work on."""
-    stopped_early = encounter.state in (EncounterState.FAILED, EncounterState.DENIED) and transcript is None
-    return encounter.state is EncounterState.OPEN or stopped_early
-
-
-def takes_text_again(encounter: Encounter, transcript: Transcript | None) -> bool:
-    """Tell whether a typed text that the policy refused may be replaced by another one.
-
-    INVARIANT: nothing was generated from it: a denial comes before the model is asked.  What was heard is not replaced
-    by typing.
-    """
-    return encounter.state is EncounterState.DENIED and transcript is not None and is_typed(transcript)
-
-
-def is_typed(transcript: Transcript) -> bool:
-    """Tell whether a transcript was typed or pasted, not heard: its words have no times."""
-    return transcript.model is None and all(segment.start is None for segment in transcript.segments)
+    """Append to the audit log that an encounter is shown to whoever is signed in."""
+    capture.record_view(services().records, tx, encounter, actor=sessions.actor())
 
 
 def typed_text(transcript: Transcript | None) -> str:
@@ -251,35 +210,3 @@ def typed_text(transcript: Transcript | None) -> str:
             lines.extend(["", segment.text] if lines else [segment.text])
         speaker = segment.speaker
     return "\n".join(lines)
-
-
-def _require_unsigned(encounter: Encounter) -> None:
-    if encounter.state is EncounterState.SIGNED:
-        raise RecordError(
-            "this encounter is signed: its consent is part of the record", code="note_locked", hint="add an addendum"
-        )
-
-
-def _require_open_for_text(tx: Transaction, encounter_id: EncounterId) -> Encounter:
-    encounter = tx.encounters.get(encounter_id)
-    if not takes_text_again(encounter, tx.transcripts.current(encounter_id)):
-        return require_open(tx, encounter_id)
-    require_consent(encounter)
-    return encounter
-
-
-def require_open(tx: Transaction, encounter_id: EncounterId) -> Encounter:
-    """Return an encounter that may still take a recording or text.
-
-    Raises:
-        RecordError: `consent_missing`, or `step_unavailable` once it is past that step.
-    """
-    encounter = tx.encounters.get(encounter_id)
-    require_consent(encounter)
-    if not takes_capture(encounter, tx.transcripts.current(encounter_id)):
-        raise RecordError(
-            "this encounter takes no more recordings or text",
-            code="step_unavailable",
-            hint="load the page again; for more, open a new encounter",
-        )
-    return encounter

@@ -11,21 +11,19 @@ Rules kept here:
 from __future__ import annotations
 
 import logging
-import traceback
-from pathlib import Path
 
 from flask import Flask, Response, jsonify, make_response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
+from clinic.defects import where
 from clinic.domain import new_id
-from clinic.errors import ClinicError, PolicyDeniedError
+from clinic.errors import ClinicError, PolicyDeniedError, http_status
 from clinic.web import stopped, wording
 from clinic.web.ports import services
 from clinic.web.stopped import wants_json
 
 logger = logging.getLogger("clinic.web")
-_PACKAGE = Path(__file__).resolve().parent.parent.parent
 
 
 def register(app: Flask) -> None:
@@ -51,7 +49,7 @@ def on_clinic_error(error: ClinicError) -> ResponseReturnValue:
     if latch is not None:  # whatever it is, it comes of that; and the database may be what failed
         logger.info("refused code=audit_latched reason=%s", latch.reason.value)
         return stopped.page(latch, as_json=wants_json())
-    status = wording.STATUS.get(error.code, error.http_status)
+    status = http_status(error)
     if error.code == "signed_out" and request.method == "GET" and not wants_json():
         return redirect(url_for("auth.login", next=request.path))
     if isinstance(error, PolicyDeniedError):
@@ -82,23 +80,3 @@ def on_unexpected(error: Exception) -> ResponseReturnValue:
         hint=f"nothing was lost that had been acknowledged; tell the administrator this reference: {reference}",
         status=500,
     )
-
-
-def where(error: BaseException) -> str:
-    """Return type, file and line of an exception and of its causes: nothing that it says."""
-    parts = []
-    seen: set[int] = set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
-        frames = " < ".join(
-            f"{_short(f.filename)}:{f.lineno}" for f in reversed(traceback.extract_tb(current.__traceback__))
-        )
-        parts.append(f"{type(current).__module__}.{type(current).__qualname__} at {frames or 'unknown'}")
-        current = current.__cause__ or current.__context__
-    return " caused by ".join(parts)
-
-
-def _short(filename: str) -> str:
-    path = Path(filename)
-    return str(path.relative_to(_PACKAGE)) if path.is_relative_to(_PACKAGE) else path.name

@@ -13,14 +13,13 @@ from flask import Blueprint, flash, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
 
 from clinic.domain import Role
-from clinic.errors import AuthenticationError, InputError, RecordError
+from clinic.errors import AuthenticationError, InputError, RecordError, http_status
 from clinic.records.factors import Enrolment
 from clinic.web import sessions
 from clinic.web.access import allow
 from clinic.web.forms import FactorCodeForm, FactorForm
 from clinic.web.ports import services
 from clinic.web.security import LOGIN_LIMIT, limiter
-from clinic.web.wording import STATUS
 
 blueprint = Blueprint("factor", __name__, url_prefix="/second-factor")
 _Problem = AuthenticationError | InputError | RecordError
@@ -77,4 +76,4 @@ def _page(
         else None,
         problem=problem,
     )
-    return page, 200 if problem is None else STATUS.get(problem.code, problem.http_status)
+    return page, 200 if problem is None else http_status(problem)

@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, ClassVar, Literal, Self
 
 from flask import request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from clinic.audit.search import Search
 from clinic.domain import Consent, EncounterKind, GlassReason, Role, ShredReason
@@ -191,6 +191,26 @@ class NewStatementForm(StatementForm):
     problems = {**StatementForm.problems, "section": "choose a section of the note"}
 
 
+class CheckForm(Form):
+    """A sentence as it is typed (JSON): new words of a statement, or a new one of a section."""
+
+    text: Annotated[str, Field(min_length=1, max_length=4000)]
+    statement: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")] = None
+    section: Annotated[str | None, Field(min_length=1, max_length=100)] = None
+    problems = {
+        "text": "a statement needs words (at most 4,000 characters)",
+        "statement": "name a statement of the note",
+        "section": "name a section of the note",
+        "form": "name a statement or a section of the note, not both",
+    }
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if (self.statement is None) == (self.section is None):
+            raise ValueError("one of the two")
+        return self
+
+
 class OmissionForm(VersionForm):
     """An omission that the clinician takes into the note."""
 
@@ -204,6 +224,13 @@ class SignForm(VersionForm):
 
     attestation: Annotated[str, Field(pattern="^yes$")]
     problems = {"attestation": "tick the statement that you have read the note"}
+
+
+class CopyForm(Form):
+    """How a note is taken off the page."""
+
+    form: Literal["text", "print"]
+    problems = {"form": "choose text or print"}
 
 
 class AddendumForm(Form):

@@ -11,15 +11,15 @@ from __future__ import annotations
 from flask import Blueprint, flash, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
 
+from clinic import capture
 from clinic.audit.glass import MINUTES, uses
 from clinic.domain import EncounterId, Role
-from clinic.errors import AuthenticationError
+from clinic.errors import AuthenticationError, http_status
 from clinic.web import encounters, processing, sessions
 from clinic.web.access import allow
 from clinic.web.forms import FormError, GlassForm
 from clinic.web.ports import services
 from clinic.web.security import LOGIN_LIMIT, limiter
-from clinic.web.wording import STATUS
 
 blueprint = Blueprint("glass", __name__)
 
@@ -31,8 +31,8 @@ def break_glass(encounter_id: str) -> ResponseReturnValue:
     """Break the glass for a refused encounter, and start its job again."""
     with services().records.read() as tx:
         encounter = tx.encounters.get(EncounterId(encounter_id))
-    encounters.require_consent(encounter)
-    processing.require_stopped(encounter)
+    capture.require_consent(encounter)
+    capture.require_stopped(encounter)
     try:
         form = GlassForm.parse()
         services().records.break_glass(encounter.id, reason=form.reason, code=form.code, actor=sessions.actor())
@@ -40,7 +40,7 @@ def break_glass(encounter_id: str) -> ResponseReturnValue:
         return encounters.render(encounter.id, problems=error.fields), 422
     except AuthenticationError as error:
         page = encounters.render(encounter.id, problems={"code": f"{error}: {error.hint}"})
-        return page, STATUS.get(error.code, error.http_status)
+        return page, http_status(error)
     processing.start(encounter.id, actor=sessions.actor())
     flash(f"The glass is broken for {MINUTES} minutes. It is recorded that you did it, and why.")
     return redirect(url_for("encounters.show", encounter_id=encounter.id), 303)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import cache
 
 from clinic.domain import Note
-from clinic.errors import InputError
 from clinic.generation.template import Template, headings, load_template, template_ids
 
 
@@ -27,16 +26,6 @@ class SectionView:
 def choices() -> tuple[Template, ...]:
     """Return the templates that a clinician can choose."""
     return tuple(load_template(template_id) for template_id in template_ids())
-
-
-def require(template_id: str) -> None:
-    """Refuse a template that is not there.
-
-    Raises:
-        InputError: `input_invalid`.
-    """
-    if template_id not in template_ids():
-        raise InputError("there is no such note template", hint="choose one of the list")
 
 
 def sections(template_id: str, note: Note | None) -> tuple[SectionView, ...]:

@@ -14,15 +14,17 @@ from collections.abc import Callable
 from flask import Blueprint, Response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
+from clinic.capture import require_consent
 from clinic.domain import EncounterId, Note, Omission, Role, Transcript, utc_now
 from clinic.errors import RecordError
+from clinic.generation.template import title
 from clinic.interop.document import MEDIA_TYPE, document, encode
 from clinic.interop.notes import take_out
 from clinic.records.notes import StoredNote
 from clinic.verification import review
 from clinic.web import note_templates, omissions, sessions
 from clinic.web.access import allow
-from clinic.web.encounters import ATTESTATION, EncounterPage, load, record_view, render, require_consent
+from clinic.web.encounters import ATTESTATION, EncounterPage, load, record_view, render
 from clinic.web.forms import (
     AddendumForm,
     FormError,
@@ -138,6 +140,26 @@ def draft(encounter_id: str) -> ResponseReturnValue:
         return _piece(page)
 
 
+@blueprint.get("/signed")
+@allow(Role.CLINICIAN)
+def signed(encounter_id: str) -> ResponseReturnValue:
+    """Give the signed note as a piece of another page: a recorded view of its encounter."""
+    with services().records.write() as tx:
+        page = load(tx, EncounterId(encounter_id))
+        if page.note is None or not page.note.signed:
+            raise RecordError("there is no signed note", code="note_unsigned", hint="open the encounter")
+        record_view(tx, page.encounter)
+        names = {user.id: user.display_name for user in tx.users.list()}
+    return render_template(
+        "encounters/_paper.html",
+        page=page,
+        encounter=page.encounter,
+        names=names,
+        sections=note_templates.sections(page.encounter.template, page.note.note),
+        template_title=title(page.encounter.template),
+    )
+
+
 @blueprint.get("/document")
 @allow(Role.CLINICIAN)
 def export(encounter_id: str) -> Response:
@@ -194,4 +216,5 @@ def _piece(page: EncounterPage) -> ResponseReturnValue:
         sections=note_templates.sections(page.encounter.template, stored.note),
         missing=omissions.views(page.encounter.template, page.note, page.transcript),
         model_label=services().model_label,
+        template_title=title(page.encounter.template),
     )

@@ -3,7 +3,8 @@
 Rules kept here:
 
 * What is searched for travels in a request body, never in an address.
-* Every look at a patient is an audited operation of `records`.
+* Every look at a patient is an audited operation of `records`; what signed notes say at the top of the page is part of
+  that look.  Reading one of these notes there is a recorded view of its encounter.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from flask.typing import ResponseReturnValue
 
 from clinic.domain import EncounterKind, PatientId, Role
 from clinic.errors import RecordError
+from clinic.generation.template import title
 from clinic.records.patients import PatientData
 from clinic.web import sessions
 from clinic.web.access import allow
 from clinic.web.forms import FormError, PatientForm, SearchForm
 from clinic.web.note_templates import choices
 from clinic.web.ports import services
+from clinic.web.up_front import newest_signed, up_front
 
 blueprint = Blueprint("patients", __name__, url_prefix="/patients")
 _RECENT = 8
@@ -73,14 +76,19 @@ def create() -> ResponseReturnValue:
 @blueprint.get("/<id:patient_id>")
 @allow(Role.CLINICIAN)
 def show(patient_id: str) -> ResponseReturnValue:
-    """Show a patient with all encounters."""
+    """Show a patient: what signed notes say of allergies and drugs, and all encounters."""
     with services().records.write() as tx:
         patient = tx.patients.get(PatientId(patient_id), sessions.actor())
         encounters = tx.encounters.for_patient(patient.id)
+        signed = newest_signed(tx, encounters)
+        names = {user.id: user.display_name for user in tx.users.list()}
     return render_template(
         "patients/show.html",
         patient=patient,
         encounters=encounters,
+        quoted=up_front(*signed),
+        names=names,
+        titles={template_id: title(template_id) for template_id in {e.template for e in encounters}},
         kinds=tuple(EncounterKind),
         note_templates=choices(),
         language=services().config.speech.language,

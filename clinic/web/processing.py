@@ -2,25 +2,21 @@
 
 Rules kept here:
 
-* An encounter is marked as queued, durably, before its job is started: a crash in between leaves a visible, repeatable
-  state, never a silent one.
-* A job that could not be started leaves the encounter as one that failed: with a code and "try again".
+* What may be started, and how, is decided in `clinic.capture`; here it is put in the words of the page.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from clinic import failures
+from clinic import capture, failures
 from clinic.audit.glass import MINUTES
 from clinic.domain import Actor, EncounterId, EncounterState, GlassReason, Stage
-from clinic.errors import JobError, PolicyError, RecordError
+from clinic.errors import PolicyError
 from clinic.records.encounters import Encounter
 from clinic.web import sessions, wording
 from clinic.web.ports import services
 
-_WORKING = frozenset({EncounterState.QUEUED, EncounterState.RUNNING})
-_STOPPED = frozenset({EncounterState.FAILED, EncounterState.DENIED})
 _FINISHED = frozenset({EncounterState.DRAFTED, EncounterState.SIGNED})
 
 
@@ -59,30 +55,14 @@ def start(encounter_id: EncounterId, *, actor: Actor) -> None:
     Raises:
         JobError: no worker can take it; the encounter says so and can be tried again.
     """
-    records = services().records
-    with records.write() as tx:
-        tx.encounters.mark(encounter_id, state=EncounterState.QUEUED)
-    try:
-        services().jobs.enqueue(encounter_id, actor=actor)
-    except JobError as error:
-        with records.write() as tx:
-            tx.encounters.mark(encounter_id, state=EncounterState.FAILED, error_code=error.code)
-        raise
-
-
-def require_stopped(encounter: Encounter) -> None:
-    """Refuse to try again what has not stopped.
-
-    Raises:
-        RecordError: `step_unavailable`.
-    """
-    if encounter.state not in _STOPPED:
-        raise RecordError("this encounter has not stopped", code="step_unavailable", hint="load the page again")
+    with services().records.write() as tx:
+        capture.queue(tx, encounter_id)
+    capture.start(services().records, services().jobs, encounter_id, actor=actor)
 
 
 def is_working(encounter: Encounter) -> bool:
     """Tell whether the job of an encounter waits or runs."""
-    return encounter.state in _WORKING
+    return encounter.state in capture.WORKING
 
 
 def stages(encounter: Encounter) -> tuple[StageView, ...]:
@@ -95,14 +75,14 @@ def stages(encounter: Encounter) -> tuple[StageView, ...]:
 def _status(encounter: Encounter, number: int, reached: int) -> str:
     if encounter.state in _FINISHED or number < reached:
         return "done"
-    if encounter.state in _STOPPED:
+    if encounter.state in capture.STOPPED:
         return "stopped" if number == reached else "unreached"
     return "current" if number == reached and encounter.state is EncounterState.RUNNING else "waiting"
 
 
 def problem(encounter: Encounter) -> ProblemView | None:
     """Return why the job stopped, or None if it did not."""
-    if encounter.state not in _STOPPED:
+    if encounter.state not in capture.STOPPED:
         return None
     failure = failures.describe(encounter.error_code or "job_failed")
     if encounter.state is EncounterState.DENIED:

@@ -16,13 +16,13 @@ from flask import Blueprint, Response, jsonify, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 
 from clinic.audit.events import AudioPlayed
+from clinic.capture import require_consent, require_open, take_chunk
 from clinic.domain import EncounterId, RecordingId, Role
 from clinic.errors import AudioError, InputError, RecordError
-from clinic.records.recordings import ChunkAck, Recording
+from clinic.records.recordings import Recording
 from clinic.records.records import Transaction
 from clinic.web import processing, sessions
 from clinic.web.access import allow
-from clinic.web.encounters import require_consent, require_open
 from clinic.web.forms import ClipForm, CompletionForm, RecordingForm
 from clinic.web.ports import services
 
@@ -53,7 +53,7 @@ def append(recording_id: str, index: int) -> Response:
     if not data:
         raise InputError("the chunk is empty", hint="send the bytes of the chunk as the body")
     with services().records.write() as tx:
-        ack = _append(tx, RecordingId(recording_id), index, data)
+        ack = take_chunk(tx, RecordingId(recording_id), index, data)
     return jsonify(index=ack.index, sha256=ack.sha256, size=ack.size)
 
 
@@ -83,7 +83,7 @@ def upload(encounter_id: str) -> ResponseReturnValue:
     count = 0
     for count, data in enumerate(_pieces(file.stream), start=1):
         with services().records.write() as tx:
-            _append(tx, recording.id, count - 1, data)
+            take_chunk(tx, recording.id, count - 1, data)
     with services().records.write() as tx:
         require_open(tx, encounter.id)
         tx.recordings.complete(recording.id, chunks=count, actor=sessions.actor())
@@ -104,12 +104,6 @@ def clip(encounter_id: str) -> Response:
         event = AudioPlayed(encounter=encounter.id, recording=_recording(tx, encounter.id).id)
         tx.append(event, actor=sessions.actor(), patient_id=encounter.patient_id)
     return Response(services().clip(encounter.id, form.start, form.end), mimetype="audio/wav")
-
-
-def _append(tx: Transaction, recording_id: RecordingId, index: int, data: bytes) -> ChunkAck:
-    # INVARIANT: asked for every chunk, so that nothing more is kept from the moment at which consent is withdrawn.
-    require_open(tx, tx.recordings.encounter_of(recording_id))
-    return tx.recordings.append(recording_id, index, data)
 
 
 def _recording(tx: Transaction, encounter_id: EncounterId) -> Recording:

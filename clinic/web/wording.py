@@ -15,6 +15,7 @@ from werkzeug.exceptions import HTTPException
 
 from clinic.audit.accounting import Use
 from clinic.domain import Consent, EncounterKind, EncounterState, GlassReason, Role, ShredReason, Stage, StatementStatus
+from clinic.records.changes import Change
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,33 +26,6 @@ class Problem:
     message: str
     hint: str
 
-
-STATUS = {
-    "patient_shredded": 410,
-    "record_conflict": 409,
-    "record_unknown": 404,
-    "note_empty": 409,
-    "note_locked": 409,
-    "note_unsigned": 409,
-    "omission_unknown": 409,
-    "statement_unknown": 409,
-    "chunk_too_large": 413,
-    "flags_open": 409,
-    "consent_missing": 409,
-    "step_unavailable": 409,
-    "audio_incomplete": 409,
-    "login_locked": 429,
-    "factor_locked": 429,
-    "factor_missing": 409,
-    "factor_enrolled": 409,
-    "factor_wrong": 422,
-    "factor_used": 422,
-    "database_busy": 503,
-    "not_allowed": 403,
-    "not_in_charge": 403,
-    "signed_out": 401,
-}
-"""The HTTP status of codes for which the class of the error is too coarse."""
 
 KINDS = {
     EncounterKind.CONSULTATION: "Consultation",
@@ -123,6 +97,22 @@ STATUSES = {
     StatementStatus.EDITED: "Edited",
     StatementStatus.REMOVED: "Removed",
 }
+NO_RECORD_YET = "No part of the record until a clinician has signed it."
+CHANGES = {
+    Change.KEPT: "Kept",
+    Change.CONFIRMED: "Confirmed",
+    Change.EDITED: "Edited",
+    Change.REMOVED: "Removed",
+    Change.ADDED: "Added",
+}
+"""What became of a statement of the draft."""
+CHECKED = {
+    StatementStatus.SUPPORTED: "Supported by what was said",
+    StatementStatus.EDITED: "Supported by what was said",
+    StatementStatus.FLAGGED: "To check",
+}
+"""What a sentence is told to be while it is typed: of all statuses, verification gives these."""
+CHECKED_HERE = "Checked against what was said while you type."
 ROLES = {
     Role.CLINICIAN: "Clinician",
     Role.ADMINISTRATOR: "Administrator",

@@ -45,6 +45,7 @@ READS: Final = frozenset(
         "audio.played",
         "note.edited",
         "note.exported",
+        "note.copied",
     }
 )
 """Events that say who saw what.  `note.edited`: the answer to an edit is the draft, which the entry names."""

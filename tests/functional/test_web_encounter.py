@@ -587,7 +587,7 @@ def test_copied_note_says_whose_it_is(world: World, browser: Browser, patient: P
     assert draft is not None
     assert draft.group(1).startswith(f"DRAFT, not signed. {CANARY}, born 5 Mar 1961. Consultation, ")
     sign(browser, encounter)
-    article = browser.get(path).text.split('id="note-text"')[1].split("</article>")[0]
+    article = browser.get(path).text.split('data-testid="paper"')[1].split("</article>")[0]
     for part in (CANARY, "born 5 Mar 1961", "Consultation, <time", "Signed by Test clinician"):
         assert part in article
 

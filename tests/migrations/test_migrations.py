@@ -19,6 +19,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config as AlembicConfig
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from argon2 import PasswordHasher
+from argon2.profiles import CHEAPEST
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import IntegrityError
 
@@ -26,9 +28,10 @@ from clinic.audit import tables as audit_tables
 from clinic.audit.events import LoginFailed
 from clinic.audit.verify import Problem
 from clinic.crypto.keys import Keyring
-from clinic.domain import OPERATOR, EncounterKind
+from clinic.domain import OPERATOR, EncounterKind, Role, Scope
 from clinic.errors import ConfigError, StorageError
 from clinic.records import migrate, models
+from clinic.records.answers import StoredAnswer
 from clinic.records.engine import open_engine, read_transaction, write_transaction
 from clinic.records.patients import PatientData
 from clinic.records.records import Records
@@ -531,3 +534,31 @@ def test_0005_begins_without_checkpoints_and_changes_no_entry(engine: Engine, pa
     assert again.audit.verify().kept_checkpoints == 1
     with again.read() as tx:
         assert tx.patients.data(patient_id).name == "Canary"
+
+
+def test_0006_begins_without_tokens_and_changes_nothing_else(engine: Engine, path: Path) -> None:
+    """Down, tokens and kept answers are gone, and the log says that they were; up again, new ones are made."""
+    keyring = Keyring.generate()
+    migrate.upgrade(engine, MIGRATIONS)
+    records, patient_id = seed(engine, keyring)
+    hasher = PasswordHasher.from_parameters(CHEAPEST)
+    records = Records(engine, keyring=keyring, hasher=hasher)
+    with records.write() as tx:
+        user = tx.users.create(
+            "ann", display_name="Ann", role=Role.CLINICIAN, password="a long enough phrase", actor=OPERATOR
+        )
+        token, secret = tx.tokens.create(user, name="EMR", scopes=[Scope.NOTES_READ], days=9, actor=OPERATOR)
+        tx.answers.keep(token.id, "key", StoredAnswer(request_sha256="0" * 64, status=201, body="{}"))
+    before = {name: sql for name, sql in schema(path).items() if "api_" not in name}
+    entries = rows(path, "SELECT * FROM audit_entries ORDER BY seq")
+    migrate.downgrade(engine, MIGRATIONS, revision="0005")
+    assert schema(path) == before
+    assert rows(path, "SELECT * FROM audit_entries ORDER BY seq") == entries
+    migrate.upgrade(engine, MIGRATIONS)
+    again = Records(engine, keyring=keyring, hasher=hasher)
+    with again.write() as tx:
+        assert tx.tokens.look_up(secret).refusal == "token_invalid"
+        assert tx.patients.data(patient_id).name == "Canary"
+        new, shown = tx.tokens.create(user, name="EMR", scopes=[Scope.NOTES_READ], days=9, actor=OPERATOR)
+        assert tx.tokens.look_up(shown).token == new
+    assert [(f.problem, f.kind, f.id) for f in again.sweep() if f.kind == "token"] == [("missing", "token", token.id)]

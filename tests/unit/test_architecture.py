@@ -12,13 +12,13 @@ PACKAGE = ROOT / "clinic"
 
 LAYERS = (
     {"errors"},
-    {"domain", "config", "weights", "failures"},
+    {"domain", "config", "weights", "failures", "defects"},
     {"crypto"},
     {"audit"},
     {"policy", "speech", "records"},
     {"generation", "verification"},
     {"facts", "handover", "evaluation", "interop"},
-    {"asking", "past_decisions"},
+    {"asking", "past_decisions", "capture"},
     {"consultation"},
     {"jobs"},
     {"rotation"},
@@ -26,9 +26,7 @@ LAYERS = (
     {"backup", "bundle"},
     {"control", "services"},
     {"headless", "doctor", "supervisor"},
-    {
-        "web",
-    },
+    {"web", "api"},
     {"app"},
     {"cli"},
     {"__main__"},
@@ -36,7 +34,7 @@ LAYERS = (
 """Lowest first.  A room may import from its own row's own room and from all rows below, nothing else."""
 
 ONLY = {
-    "flask": {"web", "app"},
+    "flask": {"web", "api", "app"},
     "sqlalchemy": {"records", "audit", "jobs"},  # jobs: only the exception that DBOS lets through
     "httpx": {"generation"},
     "dbos": {"jobs"},

@@ -68,6 +68,7 @@ from clinic.audit.events.patients import (
     EncounterViewed,
     GlassBroken,
     NoteAmended,
+    NoteCopied,
     NoteDrafted,
     NoteEdited,
     NoteExported,
@@ -106,6 +107,12 @@ from clinic.audit.events.speech import (
     TextSubmitted,
     TranscriptionCompleted,
     TranscriptionFailed,
+)
+from clinic.audit.events.tokens import (
+    TokenCreated,
+    TokenRefused,
+    TokenRevoked,
+    TokenUsed,
 )
 
 __all__ = [
@@ -156,6 +163,7 @@ __all__ = [
     "LoginFailed",
     "LoginSucceeded",
     "NoteAmended",
+    "NoteCopied",
     "NoteDrafted",
     "NoteEdited",
     "NoteExported",
@@ -182,6 +190,10 @@ __all__ = [
     "SinkRestored",
     "SlotRemoved",
     "TextSubmitted",
+    "TokenCreated",
+    "TokenRefused",
+    "TokenRevoked",
+    "TokenUsed",
     "TranscriptionCompleted",
     "TranscriptionFailed",
     "UserCreated",

@@ -177,6 +177,18 @@ class NoteExported(AuditEvent):
     content_sha256: Digest
 
 
+@dataclass(frozen=True, slots=True)
+class NoteCopied(AuditEvent):
+    """A note, signed or not, was given as text to be copied or printed; where it went, the log cannot know."""
+
+    name: ClassVar[str] = "note.copied"
+    encounter: Id
+    note: Id
+    version: Count
+    content_sha256: Digest
+    form: Code
+
+
 EVENTS: Final = (
     PatientCreated,
     PatientViewed,
@@ -194,4 +206,5 @@ EVENTS: Final = (
     NoteSigned,
     NoteAmended,
     NoteExported,
+    NoteCopied,
 )

@@ -11,8 +11,9 @@ import pytest
 
 from clinic.domain import Actor, EncounterState, Note, Role, StatementStatus, UserId, canonical_sha256
 from clinic.errors import AuthenticationError, DecryptionError, InputError, RecordError
+from clinic.records.changes import ReviewCounts, compare
 from clinic.records.encounters import Encounter
-from clinic.records.notes import StoredNote
+from clinic.records.notes import StoredNote, _Signature
 from clinic.records.patients import Patient
 from clinic.records.records import Records, Transaction
 from tests.unit.records.records_world import (
@@ -347,3 +348,25 @@ def test_a_signature_cannot_be_tampered_with(records: Records, draft: StoredNote
     as_thief(database, attack)
     with pytest.raises(DecryptionError), records.read() as tx:
         tx.notes.get(draft.encounter_id)
+
+
+def test_what_became_of_the_draft_is_sealed_with_the_signature(records: Records, draft: StoredNote) -> None:
+    """The counts are those of the versions, and come back with the note; a draft has none yet."""
+    assert draft.review is None
+    save(records, draft, make_note("Edited."), version=1)
+    signed = sign(records, draft, version=2)
+    with records.read() as tx:
+        notes = [version.note for version in tx.notes.history(draft.encounter_id)]
+        assert tx.notes.get(draft.encounter_id) == signed
+    assert signed.review == ReviewCounts.of(compare(notes))
+    assert signed.review.edit_distance > 0
+
+
+def test_signature_of_before_has_no_counts(
+    records: Records, draft: StoredNote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A note that was signed before the counts were kept is read as it is."""
+    whole = _Signature.model_dump
+    monkeypatch.setattr(_Signature, "model_dump", lambda self: whole(self, exclude={"review"}))
+    signed = sign(records, draft)
+    assert (signed.signed, signed.review) == (True, None)

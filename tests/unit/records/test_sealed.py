@@ -14,8 +14,9 @@ from sqlalchemy import exc as sqlalchemy_exc
 from sqlalchemy.orm import Session
 
 from clinic.crypto.keys import Keyring
-from clinic.domain import OPERATOR, Role
+from clinic.domain import OPERATOR, Role, Scope
 from clinic.errors import DecryptionError, RecordError
+from clinic.records.answers import StoredAnswer
 from clinic.records.engine import open_engine, write_transaction
 from clinic.records.models import PatientRow, metadata
 from clinic.records.patients import PatientData
@@ -37,6 +38,8 @@ CLEAR_COLUMNS = {
     "users": {"id", "username", "role", "created_at", "disabled_at"},
     "login_failures": {"subject", "failed_at", "locked_until"},
     "second_factors": {"user_id", "created_at", "confirmed_at"},
+    "api_tokens": {"id", "user_id", "created_at", "last_used_at", "revoked_at"},
+    "api_answers": {"token_id", "key", "created_at"},
     "patients": {"id", "wrapped_dek", "created_at", "updated_at", "shredded_at"},
     "key_uses": {"owner"},
     "encounters": {
@@ -118,6 +121,8 @@ def staff(records: Records) -> None:
                 actor=OPERATOR,
             )
             tx.factors.begin(user)
+            token, _ = tx.tokens.create(user, name=f"Canary EMR {name}", scopes=list(Scope), days=1, actor=OPERATOR)
+            tx.answers.keep(token.id, name, StoredAnswer(request_sha256="0" * 64, status=201, body=f"Canary {name}"))
 
 
 def read_everything(records: Records) -> int:
@@ -128,6 +133,8 @@ def read_everything(records: Records) -> int:
         for user in tx.users.list():
             tx.users.password_hash(user.id)
             assert tx.factors.secret(user.id) is not None
+        for token in tx.tokens.list():
+            tx.answers.check_all(token.id)
         for encounter in encounters:
             recording = tx.recordings.for_encounter(encounter.id)
             assert recording is not None
@@ -229,7 +236,7 @@ def test_a_value_swapped_with_any_other_row_does_not_open(full: Records, databas
 def test_a_value_from_another_column_does_not_open(full: Records, database: Path, address: str) -> None:
     """A ciphertext of the same patient from another column is refused in this one."""
     table, column = address.split(".")
-    staff = {"users", "second_factors"}
+    staff = {"users", "second_factors", "api_tokens", "api_answers"}
     for other in sorted(SEALED - {address}):
         other_table, other_column = other.split(".")
         if (other_table in staff) != (table in staff):

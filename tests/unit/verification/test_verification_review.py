@@ -8,7 +8,7 @@ from clinic.domain import Note, Omission, Reason, StatementStatus
 from clinic.errors import InputError, RecordError
 from clinic.verification import review
 from tests.unit.verification.test_verification_checks import VISIT
-from tests.unit.verification.verification_cases import codes, note
+from tests.unit.verification.verification_cases import codes, note, transcript
 
 
 @pytest.fixture
@@ -111,3 +111,16 @@ def test_unknown_statements_and_empty_texts_are_refused(draft: Note) -> None:
     with pytest.raises(RecordError) as gone:
         review.add_from_omission(draft, Omission(segment="s1", kind="drug", text="x"), "plan", VISIT)
     assert gone.value.code == "omission_unknown"
+
+
+@pytest.mark.parametrize("removed", [False, True], ids=["stated", "removed"])
+def test_words_are_held_against_the_allergies_of_the_note(*, removed: bool) -> None:
+    """What the rest of the note states speaks against a drug that is typed; what was removed from it does not."""
+    said = transcript("Let us start amoxicillin 500 mg today.")
+    before = note(said, "Allergic to penicillin.", "Start amoxicillin 500 mg.")
+    if removed:
+        before = review.remove(before, "n1")
+    edited = review.edit(before, "n2", "Start amoxicillin 500 mg today.", said)
+    added = review.add(before, "plan", "Start amoxicillin 500 mg today.", said)
+    expected = [] if removed else ["allergy_conflict"]
+    assert codes(edited.statements[1]) == codes(added.statements[-1]) == expected

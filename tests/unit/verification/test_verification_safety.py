@@ -113,6 +113,47 @@ def test_a_measured_blood_pressure_is_no_diagnosis(text: str) -> None:
     assert codes(one(transcript("You have high blood pressure, as we said."), text)) == []
 
 
+NARROWER = [
+    ("I have had a sore throat for three days.", "Strep throat."),
+    ("I get chest pain on the stairs.", "Angina."),
+    ("My sinuses hurt.", "Sinusitis."),
+    ("Your tonsils are red.", "Tonsillitis."),
+    ("You have an infection.", "Sepsis."),
+    ("There is a clot in the leg.", "Pulmonary embolism."),
+    ("We check your thyroid.", "Hypothyroidism."),
+    ("She had a stroke.", "TIA."),
+    ("It is your arthritis.", "Rheumatoid arthritis."),
+    ("He has a liver disease.", "Cirrhosis."),
+    ("I have heartburn.", "GERD."),
+    ("We look at the prostate.", "BPH."),
+]
+"""What was said, and a diagnosis that says more."""
+
+
+@pytest.mark.parametrize(("said", "text"), NARROWER, ids=[text for _, text in NARROWER])
+def test_a_diagnosis_that_says_more_must_have_been_said(said: str, text: str) -> None:
+    """A word for the symptom, the organ or the whole family of illnesses does not name the illness."""
+    assert "term_not_said" in codes(one(transcript(said), text))
+    assert "term_not_said" not in codes(one(transcript(said, f"We call it {text}"), text))
+    others = [check for check in CHECKS if check is not checks.term_not_said]
+    assert "term_not_said" not in codes(one(transcript(said), text, checks=others))
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        ("It was a mini-stroke.", "TIA."),
+        ("It is wear, osteoarthritis.", "DJD."),
+        ("This is angina.", "Chest pain."),
+        ("You have strep throat.", "Sore throat."),
+        ("You have prediabetes.", "Borderline diabetes."),
+    ],
+)
+def test_the_same_said_otherwise_or_less_is_supported(said: str, text: str) -> None:
+    """Another name of the same illness, and the wider word where the narrower was said, were said."""
+    assert codes(one(transcript(said), text)) == []
+
+
 def test_the_reason_says_what_is_wrong_in_plain_words() -> None:
     """Reasons name both drugs, or what was said instead."""
     (dose, allergy) = one(HEARD, "Penicillin 500 mg once a day for pain and fever.", section="plan").reasons[:2]

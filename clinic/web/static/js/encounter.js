@@ -5,9 +5,9 @@
 import { capture } from "./capture.js";
 import { follow } from "./processing.js";
 import { review } from "./review.js";
-import { signed } from "./signed.js";
+import { takeOut } from "./take_out.js";
 
-const parts = { capture, processing: follow, "transcript-list": review, "note-text": signed };
+const parts = { capture, processing: follow, "transcript-list": review, "take-out": takeOut };
 
 for (const [id, begin] of Object.entries(parts)) {
   const element = document.getElementById(id);

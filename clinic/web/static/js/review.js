@@ -10,6 +10,7 @@
  */
 
 import { ApiError, call, showError } from "./api.js";
+import { live } from "./live.js";
 
 const AROUND_S = 0.5;
 const LONGEST_CLIP_S = 120;
@@ -28,6 +29,7 @@ export function review(transcript) {
   if (!note) return;
   note.addEventListener("click", (event) => choose(event, { note, transcript, playback }));
   note.addEventListener("submit", (event) => submit(event, note));
+  live(note);
   note.addEventListener("copy", (event) => copy(event, document.getElementById("review").dataset.copied));
 }
 
