@@ -33,6 +33,7 @@ from clinic.web import (
     backups,
     checking,
     copies,
+    day,
     display,
     encounters,
     errors,
@@ -57,6 +58,7 @@ from clinic.web.request import ClinicRequest, limit_body
 _SEALED = 503
 _BLUEPRINTS = (
     auth.blueprint,
+    day.blueprint,
     patients.blueprint,
     encounters.blueprint,
     recordings.blueprint,

@@ -101,6 +101,20 @@ class JobQueue:
         with job_store_errors():
             return any(attempt.status in _WAITING for attempt in self._attempts(encounter_id))
 
+    def positions(self) -> dict[EncounterId, int]:
+        """Return which encounters wait for their job, and which in turn each of them is (from 1).
+
+        Raises:
+            JobError: `worker_unavailable` if the job store cannot be read.
+        """
+        with job_store_errors():
+            waiting = self._client.list_workflows(
+                queue_name=QUEUE, status=list(_WAITING), load_input=False, load_output=False
+            )
+        turns = sorted(waiting, key=lambda job: (_priority(job), job.created_at or 0))
+        encounters = dict.fromkeys(EncounterId(job.workflow_id.rpartition(":")[0]) for job in turns)
+        return {encounter_id: turn for turn, encounter_id in enumerate(encounters, start=1)}
+
     def check(self) -> None:
         """Read from the job store.
 

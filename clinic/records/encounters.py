@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select
 
 from clinic.audit.events import ConsentRecorded, EncounterOpened
 from clinic.domain import (
@@ -110,6 +110,20 @@ class Encounters:
         conditions = [EncounterRow.clinician_id == clinician_id]
         if state is not None:
             conditions.append(EncounterRow.state == state.value)
+        return self._find(_newest(*conditions))
+
+    def of_the_day(self, since: datetime, *, clinician_id: str | None = None) -> tuple[Encounter, ...]:
+        """Return what was opened or worked on since a moment, and everything unfinished, newest first.
+
+        An encounter whose patient refused or withdrew consent is not unfinished.  Those of patients whose record is
+        destroyed are left out.
+        """
+        answered_no = (Consent.REFUSED.value, Consent.WITHDRAWN.value)
+        unfinished = and_(EncounterRow.state != EncounterState.SIGNED.value, EncounterRow.consent.not_in(answered_no))
+        living = EncounterRow.patient_id.in_(select(PatientRow.id).where(PatientRow.shredded_at.is_(None)))
+        conditions = [or_(EncounterRow.updated_at >= since, unfinished), living]
+        if clinician_id is not None:
+            conditions.append(EncounterRow.clinician_id == clinician_id)
         return self._find(_newest(*conditions))
 
     def require_living(self, encounter_id: str) -> None:

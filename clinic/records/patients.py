@@ -10,7 +10,7 @@ Rules kept here:
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Final
@@ -21,6 +21,7 @@ from sqlalchemy import ColumnElement, func, select
 from clinic.audit.events import PatientCreated, PatientsListed, PatientUpdated, PatientViewed
 from clinic.domain import Actor, PatientId, new_id
 from clinic.errors import InputError, RecordError
+from clinic.records import lookup
 from clinic.records.blind_index import normalise
 from clinic.records.models import PatientRow
 from clinic.records.sealed import Place
@@ -115,8 +116,23 @@ class Patients:
         return self._listed(self._all(), actor)
 
     def search(self, text: str, actor: Actor) -> tuple[Patient, ...]:
-        """Return the patient with this record number; if there is none, those whose data hold every word (audited)."""
+        """Return the patient with this record number; if there is none, those who fit all that was typed (audited).
+
+        Words may be parts of a name or number, a date of birth may have any usual form: see `lookup`.
+        """
         return self._listed(self._found(text), actor)
+
+    def resembling(self, text: str, actor: Actor) -> tuple[Patient, ...]:
+        """Return the patients whose names only sound or look like what was typed (audited)."""
+        wanted = self._wanted(text)
+        found = [p for p in self._all() if lookup.resembles(wanted, name=p.data.name, born=p.data.date_of_birth)]
+        return self._listed(found, actor)
+
+    def named(self, ids: Iterable[str], actor: Actor) -> dict[PatientId, Patient]:
+        """Return some patients by id, those whose record is destroyed left out (audited as what is shown)."""
+        rows = (self._require(patient_id) for patient_id in dict.fromkeys(ids))
+        found = [self._patient(row) for row in rows if row.shredded_at is None]
+        return {patient.id: patient for patient in self._listed(found, actor)}
 
     def page(
         self, text: str, cut: Callable[[Sequence[Patient]], tuple[Sequence[Patient], str | None]], actor: Actor
@@ -195,9 +211,11 @@ class Patients:
         return [patient for patient in patients if normalise(patient.data.record_number or "") == wanted]
 
     def _found(self, text: str) -> Sequence[Patient]:
-        found = self._with_record_number(text)
-        words = _fold(text).split()
-        return found or [patient for patient in self._all() if words and _holds(patient.data, words)]
+        wanted = self._wanted(text)
+        return self._with_record_number(text) or [p for p in self._all() if _fits(wanted, p.data)]
+
+    def _wanted(self, text: str) -> lookup.Wanted:
+        return lookup.read(text, today=self._work.now().date())
 
     def _all(self) -> Sequence[Patient]:
         rows = self._work.session.scalars(select(PatientRow).where(PatientRow.shredded_at.is_(None)))
@@ -218,23 +236,15 @@ class Patients:
 
 
 def _by_name(patients: Sequence[Patient]) -> list[Patient]:
-    return sorted(patients, key=lambda patient: (_fold(patient.data.name), patient.id))
+    return sorted(patients, key=lambda patient: (lookup.fold(patient.data.name), patient.id))
 
 
 def _place(row: PatientRow) -> Place:
     return Place(row.id, row.id, row.row_version)
 
 
-def _holds(data: PatientData, words: Sequence[str]) -> bool:
-    born = data.date_of_birth.isoformat() if data.date_of_birth else ""
-    text = _fold(f"{data.name} {data.record_number or ''} {born}")
-    return all(word in text for word in words)
-
-
-def _fold(text: str) -> str:
-    """Without case and accents, so that `jose` finds `José`."""
-    decomposed = unicodedata.normalize("NFKD", text.casefold())
-    return "".join(character for character in decomposed if not unicodedata.combining(character))
+def _fits(wanted: lookup.Wanted, data: PatientData) -> bool:
+    return lookup.fits(wanted, name=data.name, number=data.record_number, born=data.date_of_birth)
 
 
 def _text(name: str, value: str, longest: int) -> str:

@@ -24,8 +24,8 @@ from clinic.web.security import LOGIN_LIMIT, limiter
 
 blueprint = Blueprint("auth", __name__)
 
-HOME = {Role.CLINICIAN: "patients.index", Role.ADMINISTRATOR: "admin.index", Role.AUDITOR: "audit.index"}
-_RETURN = re.compile(r"^/(patients|encounters|users|audit)(/[0-9a-f]{32})?$")
+HOME = {Role.CLINICIAN: "day.show", Role.ADMINISTRATOR: "admin.index", Role.AUDITOR: "audit.index"}
+_RETURN = re.compile(r"^/(day|patients|encounters|users|audit)(/[0-9a-f]{32})?$")
 
 
 @blueprint.get("/")

@@ -122,6 +122,18 @@ class SearchForm(Form):
     text: Annotated[str, Field(max_length=200)] = ""
 
 
+class DayForm(Form):
+    """Whose encounters of the day (query string)."""
+
+    show: Literal["mine", "all"] = "mine"
+    problems = {"show": "choose mine or all"}
+
+    @classmethod
+    def from_query(cls) -> Self:
+        """Read the choice from the address; it is no patient data."""
+        return cls.read({"show": request.args["show"]} if request.args.get("show") else {})
+
+
 class EncounterForm(Form):
     """A new encounter."""
 

@@ -24,31 +24,28 @@ from clinic.web.ports import services
 from clinic.web.up_front import newest_signed, up_front
 
 blueprint = Blueprint("patients", __name__, url_prefix="/patients")
-_RECENT = 8
 
 
 @blueprint.get("")
 @allow(Role.CLINICIAN)
 def index() -> ResponseReturnValue:
-    """List all patients, and the encounters on which this clinician worked last."""
-    actor = sessions.actor()
+    """List all patients."""
     with services().records.write() as tx:
-        everyone = tx.patients.list(actor)
-        recent = tx.encounters.recent(_RECENT, clinician_id=actor.user_id)
-    names = {patient.id: patient.data.name for patient in everyone}
-    return render_template("patients/list.html", patients=everyone, recent=recent, names=names, query=None)
+        everyone = tx.patients.list(sessions.actor())
+    return render_template("patients/list.html", patients=everyone, similar=(), query=None)
 
 
 @blueprint.post("/search")
 @allow(Role.CLINICIAN)
 def search() -> ResponseReturnValue:
-    """List the patients that fit a text."""
+    """List the patients that fit a text; if there are none, those whose names sound or look alike, and say so."""
     form = SearchForm.parse()
     if not form.text:
         return redirect(url_for("patients.index"))
     with services().records.write() as tx:
         found = tx.patients.search(form.text, sessions.actor())
-    return render_template("patients/list.html", patients=found, recent=(), names={}, query=form.text)
+        similar = () if found else tx.patients.resembling(form.text, sessions.actor())
+    return render_template("patients/list.html", patients=found, similar=similar, query=form.text)
 
 
 @blueprint.get("/new")

@@ -31,6 +31,13 @@ class Jobs(Protocol):
             JobError: when no worker can take it.
         """
 
+    def positions(self) -> dict[EncounterId, int]:
+        """Which encounters wait for their job, and which in turn each of them is (from 1).
+
+        Raises:
+            JobError: when that cannot be read.
+        """
+
     def enqueue_upkeep(self, task: str, *, actor: Actor) -> object:
         """Start a backup or a drill; one that waits or runs is not doubled.
 

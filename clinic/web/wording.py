@@ -97,6 +97,12 @@ STATUSES = {
     StatementStatus.EDITED: "Edited",
     StatementStatus.REMOVED: "Removed",
 }
+DAY_GROUPS = {
+    "yours": "For a clinician to do",
+    "box": "The box is working on it",
+    "done": "Signed today",
+}
+"""In whose hands an encounter of the day is."""
 NO_RECORD_YET = "No part of the record until a clinician has signed it."
 CHANGES = {
     Change.KEPT: "Kept",

@@ -6,6 +6,7 @@ folder's `run/` say what goes wrong.  The worker is this file, run as a script: 
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import subprocess
 import sys
@@ -256,7 +257,10 @@ NURSE = Actor(user_id=UserId("nurse"), role=Role.CLINICIAN)
 
 
 def worked_off(config: Config, records: Records, *waiting: Actor) -> str:
-    """Queue a job of each clinician in turn, let the worker do them all, and return their initials in its order."""
+    """Queue a job of each clinician in turn, let the worker do them all, and return their initials in its order.
+
+    The order is the one that `positions` told while they waited.
+    """
     for actor in waiting:
         encounter = dictation(records, actor)
         mark(records, encounter, EncounterState.QUEUED)
@@ -265,8 +269,13 @@ def worked_off(config: Config, records: Records, *waiting: Actor) -> str:
     def actors() -> list[str]:
         return [entry.actor for entry in records.audit.named("generation.authorized")]
 
+    told = JobQueue(config).positions()
+    assert sorted(told.values()) == list(range(1, len(waiting) + 1))
     with worker(config):
         wait_for(lambda: len(actors()) == len(waiting))
+    done = [json.loads(entry.body)["encounter"] for entry in records.audit.named("generation.authorized")]
+    assert done == sorted(told, key=told.__getitem__)
+    assert JobQueue(config).positions() == {}
     return "".join(actor[0] for actor in actors())
 
 

@@ -37,7 +37,7 @@ def is_in(browser: Browser) -> bool:
 
 @pytest.mark.parametrize(
     ("role", "start"),
-    [(Role.CLINICIAN, "/patients"), (Role.ADMINISTRATOR, "/users"), (Role.AUDITOR, "/audit")],
+    [(Role.CLINICIAN, "/day"), (Role.ADMINISTRATOR, "/users"), (Role.AUDITOR, "/audit")],
 )
 def test_sign_in_leads_to_the_own_work(world: World, role: Role, start: str) -> None:
     """Each role lands on the page where its work begins."""
@@ -243,7 +243,7 @@ def test_return_path_is_one_of_ours(world: World, wanted: str, *, allowed: bool)
     browser = world.browser()
     browser.get("/login")
     response = browser.post("/login", username="clinician", password=PASSWORD, next=wanted)
-    assert response.location == (wanted if allowed else "/patients")
+    assert response.location == (wanted if allowed else "/day")
 
 
 def test_page_sends_to_sign_in_and_script_gets_json(world: World) -> None:

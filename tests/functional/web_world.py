@@ -71,6 +71,12 @@ class RecordingJobs:
         self.queued.append(encounter_id)
         return f"{encounter_id}:1"
 
+    def positions(self) -> dict[EncounterId, int]:
+        """Number what was put in, in its order."""
+        if self.broken:
+            raise JobError("no worker", code="worker_unavailable")
+        return {encounter: turn for turn, encounter in enumerate(self.queued, start=1)}
+
     def enqueue_upkeep(self, task: str, *, actor: Actor) -> str:
         """Remember the task."""
         assert actor.role is (Role.CLINICIAN if task == "rekey" else Role.ADMINISTRATOR)

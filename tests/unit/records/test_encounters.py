@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 
-from clinic.domain import Consent, EncounterKind, EncounterState, Stage
+from clinic.domain import Consent, EncounterKind, EncounterState, ShredReason, Stage
 from clinic.errors import InputError, RecordError
 from clinic.records.encounters import Encounter
 from clinic.records.patients import Patient
 from clinic.records.records import Records, Transaction
-from tests.unit.records.records_world import ADMINISTRATOR, CLINICIAN, FrozenClock, event_names, open_encounter
+from tests.unit.records.records_world import (
+    ADMINISTRATOR,
+    CLINICIAN,
+    FrozenClock,
+    event_names,
+    make_note,
+    open_encounter,
+)
 
 
 def test_an_encounter_comes_back_as_opened(records: Records, patient: Patient, encounter: Encounter) -> None:
@@ -71,6 +79,25 @@ def test_recent_encounters_of_all_or_of_one(records: Records, patient: Patient, 
         assert tx.encounters.recent(10) == (theirs, mine)
         assert tx.encounters.recent(1) == (theirs,)
         assert tx.encounters.recent(10, clinician_id=CLINICIAN.user_id) == (mine,)
+
+
+def test_day_holds_what_is_new_and_what_is_unfinished(records: Records, patient: Patient, clock: FrozenClock) -> None:
+    """Yesterday's stay while they are unfinished; where consent was refused, or all is done, only what is of today."""
+    with records.write() as tx:
+        answers = {answer: open_encounter(tx, patient) for answer in ("open", "refused", "drafted", "signed")}
+        tx.encounters.record_consent(answers["refused"].id, Consent.REFUSED, CLINICIAN)
+        tx.notes.store_draft(answers["drafted"].id, make_note(), generation_id=None, actor=CLINICIAN)
+        tx.encounters.mark(answers["drafted"].id, state=EncounterState.DRAFTED)
+        tx.notes.store_draft(answers["signed"].id, make_note(), generation_id=None, actor=CLINICIAN)
+        tx.notes.sign(answers["signed"].id, expected_version=1, attestation="Read.", actor=CLINICIAN)
+    names = {encounter.id: name for name, encounter in answers.items()}
+    for since, expected in ((clock.moment, set(answers)), (clock.moment + timedelta(days=1), {"open", "drafted"})):
+        with records.read() as tx:
+            assert {names[e.id] for e in tx.encounters.of_the_day(since)} == expected
+            assert tx.encounters.of_the_day(since, clinician_id="nobody") == ()
+    records.shred(patient.id, reason=ShredReason.PATIENT_REQUEST, actor=CLINICIAN)
+    with records.read() as tx:
+        assert tx.encounters.of_the_day(clock.moment) == ()
 
 
 @pytest.mark.parametrize("consent", list(Consent))
