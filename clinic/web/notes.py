@@ -4,6 +4,7 @@ Rules kept here:
 
 * Every change names the version that the clinician saw; a version that has moved is a conflict, never an overwrite.
 * What a decision does to a note is decided by `verification.review`, whether it is allowed by `records`.
+* A version that has moved shows both: what stands in the note now, and what was typed; nothing typed is lost.
 * The same forms work with scripts (a piece of the page comes back) and without (the page comes back).
 """
 
@@ -54,9 +55,14 @@ def confirm(encounter_id: str, statement_id: str) -> ResponseReturnValue:
 def edit(encounter_id: str, statement_id: str) -> ResponseReturnValue:
     """Replace a statement's words."""
     form = StatementForm.parse()
-    return _apply(
-        encounter_id, form.version, lambda note, transcript: review.edit(note, statement_id, form.text, transcript)
-    )
+    try:
+        return _apply(
+            encounter_id, form.version, lambda note, transcript: review.edit(note, statement_id, form.text, transcript)
+        )
+    except RecordError as error:
+        if error.code != "record_conflict" or "X-Fragment" in request.headers:
+            raise
+    return _both_versions(EncounterId(encounter_id), statement_id, form.text), 409
 
 
 @blueprint.post("/statements/<part:statement_id>/remove")
@@ -185,6 +191,23 @@ def _apply(encounter_id: str, version: int, change: Edit) -> ResponseReturnValue
     if "X-Fragment" in request.headers:
         return _piece(page)
     return redirect(url_for("encounters.show", encounter_id=encounter_id, _anchor="note"), 303)
+
+
+def _both_versions(encounter_id: EncounterId, statement_id: str, mine: str) -> str:
+    """Show, to a page without scripts, what stands in the note now beside what was typed; one of them is chosen."""
+    with services().records.write() as tx:
+        page = load(tx, encounter_id)
+        stored, _ = _reviewable(page)
+        record_view(tx, page.encounter)
+    theirs = next((s for s in stored.note.statements if s.id == statement_id), None)
+    return render_template(
+        "encounters/conflict.html",
+        encounter=page.encounter,
+        version=stored.version,
+        statement_id=statement_id,
+        theirs=theirs,
+        mine=mine,
+    )
 
 
 def _require_new(stored: StoredNote | None, text: str) -> None:

@@ -86,12 +86,12 @@ def test_print_is_recorded_once(site: Site, new_page: NewPage) -> None:
     """The button and the browser's own menu leave one entry each."""
     page = new_page()
     page.add_init_script(
-        "window.print = () => { window.dispatchEvent(new Event('beforeprint')); window.printed = true; }"
+        "window.print = () => { window.dispatchEvent(new Event('beforeprint')); console.info('printed'); }"
     )
     page.goto(f"/encounters/{signed(site, 'Printed Case').id}")
     before = copies(site)
-    page.get_by_test_id("note-print").click()
-    page.wait_for_function("window.printed")
+    with page.expect_console_message(lambda message: message.text == "printed"):
+        page.get_by_test_id("note-print").click()
     assert copies(site) == before + 1
     with page.expect_response(re.compile("/note/copy$")):
         page.evaluate("window.dispatchEvent(new Event('beforeprint'))")

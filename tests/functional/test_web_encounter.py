@@ -454,6 +454,26 @@ def test_moved_version_is_a_conflict(world: World, browser: Browser, patient: Pa
     assert (response.status_code, code(response)) == (409, "record_conflict")
 
 
+def test_page_without_scripts_shows_both_versions(world: World, browser: Browser, patient: Patient) -> None:
+    """Without scripts, too, what was typed is not lost: both stand on a page, one is chosen, the look is recorded."""
+    encounter = world.drafted(patient)
+    path = f"/encounters/{encounter.id}/note/statements/n1/edit"
+    browser.post(path, version=1, text="Cough, two weeks.")
+    before = world.events().count("encounter.viewed")
+    both = browser.post(path, version=1, text="Cough & sputum for two weeks.")
+    assert both.status_code == 409
+    assert "Cough, two weeks.</blockquote>" in both.text
+    assert "Cough &amp; sputum for two weeks.</textarea>" in both.text
+    assert world.events().count("encounter.viewed") == before + 1
+    version = re.search(r'name="version" value="(\d+)"', both.text)
+    assert version is not None
+    assert browser.post(path, version=version.group(1), text="Cough & sputum for two weeks.").status_code == 303
+    with world.records.read() as tx:
+        stored = tx.notes.get(encounter.id)
+    assert stored is not None
+    assert stored.note.statements[0].text == "Cough & sputum for two weeks."
+
+
 def test_adding_a_sentence_and_an_omission(world: World, browser: Browser, patient: Patient) -> None:
     """The clinician adds a sentence, and takes something that was said into the note."""
     encounter = world.drafted(patient)

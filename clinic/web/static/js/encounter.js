@@ -3,9 +3,11 @@
  */
 
 import { capture } from "./capture.js";
+import { isLeaving } from "./idle.js";
 import { follow } from "./processing.js";
 import { review } from "./review.js";
 import { takeOut } from "./take_out.js";
+import { guard } from "./typed.js";
 
 const parts = { capture, processing: follow, "transcript-list": review, "take-out": takeOut };
 
@@ -13,3 +15,4 @@ for (const [id, begin] of Object.entries(parts)) {
   const element = document.getElementById(id);
   if (element) begin(element);
 }
+guard(isLeaving);

@@ -4,6 +4,7 @@
  * Rules kept here:
  *   - the server ends the session; this page only leaves in time, so that no patient stays on the screen;
  *   - typing and pointing count as activity and are reported at most once a minute;
+ *   - what is typed and not saved goes with the page, for it may not stay on the screen: the warning says so;
  *   - a page that records or uploads says so (`busy`): it warns, and does not leave.
  */
 
@@ -14,10 +15,16 @@ const WARN_MS = 60_000;
 let reported = Date.now();
 let active = Date.now();
 let busy = false;
+let leaving = false;
 
 /** Say that leaving the page now would lose something (or no longer). */
 export function setBusy(value) {
   busy = value;
+}
+
+/** Whether this page is being left because nobody is there: nothing may hold it back. */
+export function isLeaving() {
+  return leaving;
 }
 
 /** Count this moment as activity. */
@@ -53,7 +60,10 @@ function begin({ idleSeconds, login, touch }) {
     const idle = Date.now() - active;
     if (active > reported && Date.now() - reported > REPORT_MS) report();
     warning.hidden = idle < limit - WARN_MS;
-    if (idle >= limit && !busy) window.location.assign(`${login}?idle=1`);
+    if (idle >= limit && !busy) {
+      leaving = true;
+      window.location.assign(`${login}?idle=1`);
+    }
   }, 1000);
 }
 

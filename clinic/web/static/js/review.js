@@ -6,11 +6,13 @@
  *     them so that the first and last word can be understood;
  *   - what is copied from a draft says that it is one, and whose;
  *   - decisions are the page's own forms, sent in the background; the answer is the note, drawn by the server;
- *   - a refused decision changes nothing on the page but the error box.
+ *   - a refused decision changes nothing on the page but the error box;
+ *   - words that are typed and not saved outlive every redrawing (`typed.js`); nothing is signed beside them.
  */
 
 import { ApiError, call, showError } from "./api.js";
 import { live } from "./live.js";
+import { restore, unsaved } from "./typed.js";
 
 const AROUND_S = 0.5;
 const LONGEST_CLIP_S = 120;
@@ -156,35 +158,67 @@ function toggleEdit(target) {
   form.hidden = !form.hidden;
   statement.querySelector("[data-edit]").setAttribute("aria-expanded", String(!form.hidden));
   if (form.hidden) statement.querySelector("[data-edit]").focus();
-  else form.querySelector("textarea").focus();
+  else writeOn(form.querySelector("textarea"));
+}
+
+/** Begin to write where the words end. */
+function writeOn(field) {
+  field.focus();
+  field.setSelectionRange(field.value.length, field.value.length);
 }
 
 async function submit(event, note) {
   const form = event.target;
   if (form.dataset.enhance === undefined) return;
   event.preventDefault();
+  const reload = form.dataset.enhance === "reload";
+  if (reload && unsaved(note).length) {
+    showError(new ApiError("words are typed and not saved", { code: "unsaved", hint: "save or cancel them, then sign" }));
+    return;
+  }
   const buttons = [...form.querySelectorAll("button")];
   buttons.forEach((button) => (button.disabled = true));
   try {
-    const reload = form.dataset.enhance === "reload";
     const headers = { "X-Fragment": "note" };
     const response = await call("POST", form.action, { body: new FormData(form), headers, accept: "text/html" });
     showError(null);
     if (reload) window.location.reload();
-    else redraw(note, await response.text(), form.closest(".statement")?.id);
+    else redraw(note, await response.text(), { place: form.closest(".statement")?.id, kept: others(note, form) });
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
     buttons.forEach((button) => (button.disabled = false));
+    if (error.code === "record_conflict") await renew(note, form);
+    else showError(error);
+  }
+}
+
+/** What is typed in the other forms: what this one held is saved. */
+function others(note, form) {
+  const saved = form.querySelector("[data-live]")?.dataset.live;
+  return unsaved(note).filter((item) => item.statement !== saved);
+}
+
+/** The note has moved on, in another tab or by another program: show how it is now, and what is typed here in it. */
+async function renew(note, form) {
+  try {
+    const response = await call("GET", note.dataset.draft, { accept: "text/html", headers: { "X-Fragment": "note" } });
+    const kept = unsaved(note);
+    redraw(note, await response.text(), { place: form.closest(".statement")?.id, kept });
+    const hint = kept.length ? "your words are kept; look at what stands there now, then save again" : "look again";
+    showError(new ApiError("the note was changed meanwhile, in another tab or by another program", { code: "", hint }));
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
     showError(error);
   }
 }
 
 /** Draw the note anew and keep the place on the page and the focus where they were. */
-function redraw(note, html, place) {
+function redraw(note, html, { place, kept }) {
   const piece = new DOMParser().parseFromString(html, "text/html");
   note.replaceChildren(...piece.body.childNodes);
   const statement = place && document.getElementById(place);
   const target = statement?.querySelector("button") ?? note.querySelector("h2");
   if (!statement) target.tabIndex = -1;
   target.focus({ preventScroll: true });
+  restore(note, kept);
 }
