@@ -44,12 +44,17 @@ class WebConfig(_Section):
 
 
 class SpeechConfig(_Section):
-    """Speech recognition.  `model` is `embedded` or a folder with a faster-whisper model."""
+    """Speech recognition.  `model` is `embedded` or a folder with a faster-whisper model.
+
+    With `drug_names`, what sounds like one is heard a second time; `formulary` is a file with further names.
+    """
 
     model: str = "embedded"
     language: str | None = None
     threads: Annotated[int, Field(ge=0, le=64)] = 0  # 0: cores minus one, at least one
     max_duration_s: Annotated[int, Field(ge=10)] = 2 * 3600
+    drug_names: bool = True
+    formulary: Path | None = None
 
 
 class GenerationConfig(_Section):

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, NewType
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 PatientId = NewType("PatientId", str)
 EncounterId = NewType("EncounterId", str)
@@ -106,12 +106,24 @@ class Stage(StrEnum):
 
 
 class Word(_Value):
-    """One recognised word with its time (seconds) and the recogniser's probability (0 to 1)."""
+    """One recognised word with its time (seconds) and the recogniser's probability (0 to 1).
+
+    `heard_first`: what the recogniser wrote before a second hearing put the name of a drug there; None for all others.
+    """
 
     text: str
     start: float
     end: float
     probability: Annotated[float, Field(ge=0, le=1)]
+    heard_first: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Leave `heard_first` out where there is none: nearly everywhere."""
+        values: dict[str, object] = handler(self)
+        if self.heard_first is None:
+            values.pop("heard_first", None)
+        return values
 
 
 class Segment(_Value):

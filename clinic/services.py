@@ -24,8 +24,10 @@ from clinic.policy.activation import PolicyStore, policy_signer
 from clinic.policy.load import PolicySet
 from clinic.records.records import Records
 from clinic.speech.decode import wav_clip
+from clinic.speech.names import Names, read_formulary
 from clinic.speech.transcriber import Transcriber
-from clinic.speech.whisper import load_transcriber
+from clinic.speech.whisper import WhisperTranscriber, load_transcriber
+from clinic.verification.vocabulary import drug_names
 
 _NOTICES = {
     "flag:injection": "Something in what was said reads like an instruction to the machine. It was treated as speech; "
@@ -133,11 +135,26 @@ def build_consultation(
     return Consultation(
         records,
         policy_set=PolicySource(config, records),
-        transcriber=_Once(lambda: load_transcriber(config)),
+        transcriber=_Once(lambda: recogniser(config)),
         generator=generator or (lambda: model_client(config)),
         max_audio_s=config.speech.max_duration_s,
         progress=progress,
     )
+
+
+def recogniser(config: Config) -> WhisperTranscriber:
+    """Load the recogniser, with the names of drugs that it listens for.
+
+    Raises:
+        ConfigError: `weights_missing`, `weights_damaged`; `formulary_invalid`.
+    """
+    if not config.speech.drug_names:
+        return load_transcriber(config)
+    table = drug_names()
+    formulary = read_formulary(config.speech.formulary) if config.speech.formulary else ()
+    single = [name for name in table if " " not in name]
+    others = [variant for variants in table.values() for variant in variants]
+    return load_transcriber(config, Names([*single, *formulary], known=others))
 
 
 def model_client(config: Config) -> ModelClient:

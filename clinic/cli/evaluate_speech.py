@@ -14,8 +14,9 @@ from clinic.config import Config
 from clinic.errors import TranscriptionError
 from clinic.evaluation.hearing import Clip, Heard, Samples, System, generated, measure, recorded
 from clinic.evaluation.recordings import read_manifest
+from clinic.services import recogniser
 from clinic.speech.decode import decode
-from clinic.speech.whisper import WhisperTranscriber, load_transcriber
+from clinic.speech.whisper import WhisperTranscriber
 
 
 @click.command()
@@ -45,7 +46,7 @@ def speech(*, manifest: Path, first: int, last: int | None, sounds: int, languag
         recorded(row, lambda data: _samples(config, data)) for row in read_manifest(manifest, first=first, last=last)
     ]
     clips += generated(sounds)
-    transcriber = load_transcriber(config)
+    transcriber = recogniser(config)
     found = _measured(clips, _systems(transcriber, language))
     if as_json:
         print_json(

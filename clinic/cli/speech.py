@@ -9,9 +9,9 @@ import click
 from clinic.cli.common import home_option, home_path, json_option, load_config, out, print_json
 from clinic.cli.options import audio_argument, chunks, read_audio
 from clinic.config import Config
+from clinic.services import recogniser
 from clinic.speech.decode import decode
 from clinic.speech.subtitles import to_srt, to_vtt
-from clinic.speech.whisper import load_transcriber
 
 
 @click.command()
@@ -25,7 +25,7 @@ def transcribe(audio: Path, *, language: str | None, form: str | None, as_json: 
     """Transcribe AUDIO and print it; nothing is stored."""
     config = config_or_default()
     decoded = decode(chunks(read_audio(audio)), max_duration_s=config.speech.max_duration_s)
-    transcript = load_transcriber(config).transcribe(decoded.samples, language=language or config.speech.language)
+    transcript = recogniser(config).transcribe(decoded.samples, language=language or config.speech.language)
     if form == "srt":
         click.echo(to_srt(transcript), nl=False)
     elif form == "vtt":

@@ -8,6 +8,7 @@ Rules kept here:
   back (`condition_on_previous_text` off), so an invention cannot breed the next one.
 * Nothing that was said is skipped without a second try: where the detector hears speech and the recogniser gave no
   word, that stretch is recognised again on its own (Whisper jumps over whole sentences now and then).
+* What may be the name of a drug is heard a second time with such names at hand (`second_hearing.py`), in English.
 * A segment is a sentence; its confidence is the geometric mean of its words' probabilities.
 * No speaker is named here: who spoke is not guessed from pauses.
 
@@ -33,6 +34,8 @@ from clinic.domain import Segment, Transcript, Word
 from clinic.errors import ConfigError, InputError, TranscriptionError
 from clinic.speech.decode_child import RATE
 from clinic.speech.guards import Span, check
+from clinic.speech.names import Names
+from clinic.speech.second_hearing import hear_again
 from clinic.speech.sentences import split_words
 from clinic.speech.transcriber import Progress
 from clinic.weights import WHISPER_BASE, assemble, file_sha256
@@ -59,9 +62,12 @@ _VAD = {"min_silence_duration_ms": 1000, "speech_pad_ms": 400, "max_speech_durat
 class WhisperTranscriber:
     """A loaded Whisper model.  One at a time per process; `transcribe` is not for concurrent calls."""
 
-    def __init__(self, model_dir: Path, *, threads: int, model_sha256: str, model: str = "whisper") -> None:
+    def __init__(
+        self, model_dir: Path, *, threads: int, model_sha256: str, model: str = "whisper", names: Names | None = None
+    ) -> None:
         self.model = model
         self.model_sha256 = model_sha256
+        self._names = names
         self._whisper = _load(model_dir, threads)
 
     def transcribe(
@@ -84,9 +90,10 @@ class WhisperTranscriber:
         checked = check(sentences, speech, confidence=[confidence(s) for s in sentences])
         if not checked.kept:
             raise _no_speech()
+        kept = self._second_hearing(audio, checked.kept, language)
         report(1.0)
         return Transcript(
-            segments=tuple(_segment(number, s) for number, s in enumerate(checked.kept, start=1)),
+            segments=tuple(_segment(number, s) for number, s in enumerate(kept, start=1)),
             language=language,
             duration_s=round(len(audio) / RATE, 3),
             model=self.model,
@@ -120,8 +127,19 @@ class WhisperTranscriber:
             report(_FIRST_PASS + (0.99 - _FIRST_PASS) * number / len(missed))
         return sorted(words, key=lambda word: (word.start, word.end)), language
 
+    def _second_hearing(
+        self, audio: NDArray[np.float32], sentences: Sequence[tuple[Word, ...]], language: str | None
+    ) -> Sequence[tuple[Word, ...]]:
+        if self._names is None or language != "en":
+            return sentences
+
+        def hear(span: Span, names: str) -> list[Word]:
+            return [w for words, _ in self._hear(audio, span, language, vad=False, names=names) for w in words]
+
+        return hear_again(sentences, self._names, hear, duration=len(audio) / RATE)
+
     def _hear(
-        self, audio: NDArray[np.float32], block: Span, language: str | None, *, vad: bool
+        self, audio: NDArray[np.float32], block: Span, language: str | None, *, vad: bool, names: str | None = None
     ) -> Iterator[tuple[list[Word], str]]:
         """Yield the words of each segment in `block`, with times in the whole recording, and the language."""
         try:
@@ -129,7 +147,8 @@ class WhisperTranscriber:
                 audio[int(block.start * RATE) : int(block.end * RATE)],
                 language=language,
                 beam_size=5,
-                temperature=(0.0, 0.2, 0.4, 0.6),
+                temperature=(0.0, 0.2, 0.4, 0.6) if names is None else 0.0,  # what repeats itself has no name in it
+                hotwords=names,
                 condition_on_previous_text=False,
                 word_timestamps=True,
                 hallucination_silence_threshold=2.0,
@@ -144,8 +163,8 @@ class WhisperTranscriber:
             ) from None
 
 
-def load_transcriber(config: Config) -> WhisperTranscriber:
-    """Load the model that the configuration names: the embedded one, or a folder.
+def load_transcriber(config: Config, names: Names | None = None) -> WhisperTranscriber:
+    """Load the model that the configuration names, the embedded one or a folder; `names` are heard a second time.
 
     Raises:
         ConfigError: `weights_missing` or `weights_damaged`.
@@ -153,10 +172,14 @@ def load_transcriber(config: Config) -> WhisperTranscriber:
     threads = config.speech.threads or max(1, len(os.sched_getaffinity(0)) - 1)
     if config.speech.model == "embedded":
         folder = assemble(WHISPER_BASE, config.models_dir)
-        return WhisperTranscriber(folder, threads=threads, model_sha256=WHISPER_BASE.sha256, model=WHISPER_BASE.name)
+        return WhisperTranscriber(
+            folder, threads=threads, model_sha256=WHISPER_BASE.sha256, model=WHISPER_BASE.name, names=names
+        )
     folder = Path(config.speech.model)
     _require_files(folder)
-    return WhisperTranscriber(folder, threads=threads, model_sha256=folder_sha256(folder), model=folder.name)
+    return WhisperTranscriber(
+        folder, threads=threads, model_sha256=folder_sha256(folder), model=folder.name, names=names
+    )
 
 
 def folder_sha256(folder: Path) -> str:

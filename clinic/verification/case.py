@@ -16,7 +16,7 @@ from clinic.domain import Reason
 from clinic.verification.align import Alignment, Claim
 from clinic.verification.allergies import allergies_said
 from clinic.verification.doses import Bound, bound
-from clinic.verification.drugs import drugs_said
+from clinic.verification.drugs import doubtful, drugs_said
 from clinic.verification.intents import Mentioned, mentioned
 from clinic.verification.passages import Heard
 from clinic.verification.sides import Side, sides
@@ -37,6 +37,11 @@ class Case:
     def said_drugs(self) -> dict[str, list[int]]:
         """Passages in which each drug was named."""
         return drugs_said(self.heard)
+
+    @cached_property
+    def doubtful_drugs(self) -> dict[str, str]:
+        """Drugs that only a second hearing named, with the words that were heard first."""
+        return doubtful(self.heard)
 
     @cached_property
     def said_intents(self) -> tuple[tuple[int, Mentioned], ...]:

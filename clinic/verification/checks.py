@@ -94,6 +94,15 @@ def _drug_reason(term: Term, found: Case) -> Reason | None:
     return Reason(code="drug_sound_alike", message=message)
 
 
+def uncertain_drug(found: Case) -> list[Reason]:
+    """A name that a second hearing put in the place of other words is a suggestion, to be listened to."""
+    for term, keys in drugs(found.claim.reading):
+        for key in sorted(keys & found.doubtful_drugs.keys()):
+            message = f'"{text_of(found, term)}" was first heard as "{found.doubtful_drugs[key]}": listen to it'
+            return [Reason(code="drug_uncertain", message=message)]
+    return []
+
+
 # --- negation
 
 _OUTVOTED = 0.5
@@ -277,6 +286,7 @@ CHECKS: tuple[Check, ...] = (
     wrong_dose,
     wrong_follow_up,
     wrong_drugs,
+    uncertain_drug,
     allergy_conflict,
     wrong_plan,
     wrong_negation,

@@ -14,7 +14,7 @@ from difflib import SequenceMatcher
 
 from clinic.verification.passages import Heard, Reading
 from clinic.verification.vocabulary import Term
-from clinic.verification.words import listed
+from clinic.verification.words import fold, listed
 
 _ENDINGS = re.compile(
     r"^[a-z]{2,}(?:pril|sartan|statin|olol|cillin|mycin|floxacin|cycline|prazole|conazole|nidazole|tidine|setron|triptan|"
@@ -55,6 +55,25 @@ def drugs_said(heard: Heard) -> dict[str, list[int]]:
             for key in keys:
                 said.setdefault(key, []).append(passage.index)
     return said
+
+
+def doubtful(heard: Heard) -> dict[str, str]:
+    """Return the drugs that were only ever named by a second hearing, with what was heard first in their place."""
+    first: dict[str, str] = {}
+    sure: set[str] = set()
+    for passage in heard.passages:
+        put = {_letters(word.text): word.heard_first for word in passage.segment.words if word.heard_first is not None}
+        for term, keys in drugs(passage.reading):
+            instead = put.get(_letters(passage.reading.tokens[term.first].text))
+            if instead is None:
+                sure |= keys
+            else:
+                first.update(dict.fromkeys(keys, instead))
+    return {key: instead for key, instead in first.items() if key not in sure}
+
+
+def _letters(text: str) -> str:
+    return fold(text).strip(".,;:?! ")
 
 
 _ALIKE = 0.72

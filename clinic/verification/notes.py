@@ -103,7 +103,7 @@ def _word(row: object) -> Word:
     if not isinstance(row, Mapping):
         row = {}
     known = {key: row.get(key) for key in ("text", "start", "end")}
-    return Word(**known, probability=row.get("probability", 1.0))
+    return Word(**known, probability=row.get("probability", 1.0), heard_first=row.get("heard_first"))
 
 
 def read_note(data: str | bytes | Mapping[str, Any]) -> NoteText:

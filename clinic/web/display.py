@@ -15,6 +15,7 @@ from flask import Flask
 from markupsafe import Markup
 
 from clinic.domain import Statement
+from clinic.verification.marks import marks
 from clinic.web import wording
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -88,6 +89,6 @@ def register(app: Flask) -> None:
     app.jinja_env.filters.update(
         day=day, age=age, when=when, when_utc=when_utc, when_exactly=when_exactly, clock=clock, evidence=evidence
     )
-    app.jinja_env.globals["wording"] = wording
+    app.jinja_env.globals.update(wording=wording, marks=marks)
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True

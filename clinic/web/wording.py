@@ -16,6 +16,7 @@ from werkzeug.exceptions import HTTPException
 from clinic.audit.accounting import Use
 from clinic.domain import Consent, EncounterKind, EncounterState, GlassReason, Role, ShredReason, Stage, StatementStatus
 from clinic.records.changes import Change
+from clinic.verification.marks import Mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,11 @@ KINDS = {
     EncounterKind.CONSULTATION: "Consultation",
     EncounterKind.DICTATION: "Dictation or text",
 }
+MARKS = {
+    Mark.DRUG: "A drug: hear it before you rely on it",
+    Mark.NUMBER: "A number: hear it before you rely on it",
+}
+
 STATES = {
     EncounterState.OPEN: "Open",
     EncounterState.QUEUED: "Waiting",

@@ -9,12 +9,22 @@ import wave
 
 import pytest
 
-from clinic.domain import Consent, EncounterKind, EncounterState, Omission, Reason, Role, Stage, StatementStatus
+from clinic.domain import (
+    Consent,
+    EncounterKind,
+    EncounterState,
+    Omission,
+    Reason,
+    Role,
+    Stage,
+    StatementStatus,
+    Transcript,
+)
 from clinic.records.encounters import Encounter
 from clinic.records.patients import Patient
 from clinic.speech.text import text_to_transcript
 from clinic.web.encounters import typed_text
-from tests.functional.web_world import CANARY, NOTE, ORIGIN, TRANSCRIPT, Browser, World
+from tests.functional.web_world import CANARY, NOTE, ORIGIN, TRANSCRIPT, Browser, World, spoken
 
 
 @pytest.fixture
@@ -655,3 +665,21 @@ def test_words_of_the_patient_are_escaped(browser: Browser) -> None:
     assert evil not in page
     assert "&lt;img" in page
     assert CANARY not in page
+
+
+def test_what_to_check_is_marked_in_the_transcript(world: World, browser: Browser, patient: Patient) -> None:
+    """Drugs and numbers are marked; a name of the second hearing stands beside what was heard first."""
+    page = browser.get(f"/encounters/{world.drafted(patient).id}").text
+    assert re.search(r'class="word drug"[^>]*title="A drug: [^"]*">doxycycline<', page)
+    assert re.search(r'class="word number"[^>]*>two<', page)
+    assert "word-replaced" not in page
+    encounter = world.drafted(patient)
+    put = spoken(1, "We start candesartan today.", 0.5)
+    first = tuple(
+        w.model_copy(update={"heard_first": "<Candice> Arton"}) if n == 2 else w for n, w in enumerate(put.words)
+    )
+    with world.records.write() as tx:
+        tx.transcripts.store(encounter.id, Transcript(segments=(put.model_copy(update={"words": first}),)))
+    page = browser.get(f"/encounters/{encounter.id}").text
+    assert re.search(r'class="word replaced drug"[^>]*>candesartan<', page)
+    assert "(heard first: &lt;Candice&gt; Arton)" in page
