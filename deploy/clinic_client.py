@@ -31,7 +31,9 @@ WORKING: Final = ("open", "queued", "running")
 _TRANSIENT: Final = (429, 503)
 _IN_PROGRESS: Final = "request_in_progress"
 _OK: Final = 300
-_TRIES: Final = 5
+_TRIES: Final = 8
+"""With pauses of 1, 2, 4 ... 30 seconds: some minute and a half, in which a clinic that lost power is back."""
+
 _LONGEST_PAUSE_S: Final = 30.0
 
 Answer = Literal["given", "refused", "withdrawn"]
@@ -373,16 +375,16 @@ class Clinic:
 
     def _json(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Any:
         request = Request(method, PREFIX + path, self._headers(headers), body)
-        for left in reversed(range(_TRIES)):
+        for number in range(1, _TRIES + 1):
             try:
                 reply = self._reply(request)
                 return json.loads(reply.read())
             except (OSError, http.client.HTTPException):
-                if left == 0:
+                if number == _TRIES:
                     raise
-                self._pause(1.0)
+                self._pause(min(2.0 ** (number - 1), _LONGEST_PAUSE_S))
             except _Later as later:
-                if left == 0:
+                if number == _TRIES:
                     raise later.refused from None
                 self._pause(later.seconds)
         raise AssertionError

@@ -26,7 +26,7 @@ from clinic.api.models import (
 )
 from clinic.api.operations import Answer, Operation
 from clinic.api.paging import page
-from clinic.api.standing import answered, start_job
+from clinic.api.standing import answered, policy_words, start_job
 from clinic.domain import EncounterId, PatientId, Scope
 from clinic.errors import RecordError
 from clinic.generation.template import require_template
@@ -44,7 +44,7 @@ def open_encounter(call: Call, patient_id: str) -> Response:
             PatientId(patient_id), kind=sent.kind, template=sent.template, language=sent.language, actor=call.actor
         )
         call.patient_id = encounter.patient_id
-        return Answer(201, answered(call, encounter))
+        return Answer(201, answered(call, encounter, {}))
 
     return call.once(work)
 
@@ -71,17 +71,17 @@ def show(call: Call, encounter_id: str) -> Answer:
     """Say where an encounter stands."""
     with call.reading() as tx:
         encounter = tx.encounters.get(EncounterId(encounter_id))
-    return Answer(200, answered(call, encounter))
+    return Answer(200, answered(call, encounter, policy_words(call)))
 
 
 def consent(call: Call, encounter_id: str) -> Response:
     """Record the patient's answer."""
-    sent = call.body(ConsentSent)
+    sent, words = call.body(ConsentSent), policy_words(call)
 
     def work(tx: Transaction) -> Answer:
         encounter = capture.record_consent(tx, EncounterId(encounter_id), sent.consent, actor=call.actor)
         call.patient_id = encounter.patient_id
-        return Answer(200, answered(call, encounter))
+        return Answer(200, answered(call, encounter, words))
 
     return call.once(work)
 
@@ -93,7 +93,7 @@ def text(call: Call, encounter_id: str) -> Response:
     def work(tx: Transaction) -> Answer:
         encounter = capture.take_text(tx, EncounterId(encounter_id), sent.text, actor=call.actor)
         call.patient_id = encounter.patient_id
-        return Answer(202, answered(call, capture.queue(tx, encounter.id)))
+        return Answer(202, answered(call, capture.queue(tx, encounter.id), {}))
 
     return call.once(work, then=start_job(call, encounter_id))
 
@@ -106,7 +106,7 @@ def retry(call: Call, encounter_id: str) -> Response:
         capture.require_consent(encounter)
         capture.require_stopped(encounter)
         call.patient_id = encounter.patient_id
-        return Answer(202, answered(call, capture.queue(tx, encounter.id)))
+        return Answer(202, answered(call, capture.queue(tx, encounter.id), {}))
 
     return call.once(work, then=start_job(call, encounter_id))
 
@@ -126,7 +126,8 @@ def transcript(call: Call, encounter_id: str) -> Answer:
 
 def _page(call: Call, found: tuple[Encounter, ...], query: PageQuery) -> Answer:
     shown, cursor = page(found, lambda encounter: encounter.id, cursor=query.cursor, limit=query.limit)
-    return Answer(200, EncounterPage(encounters=tuple(answered(call, item) for item in shown), next=cursor))
+    words = policy_words(call)
+    return Answer(200, EncounterPage(encounters=tuple(answered(call, item, words) for item in shown), next=cursor))
 
 
 _READ: Final = Scope.ENCOUNTERS_READ

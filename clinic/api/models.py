@@ -48,6 +48,14 @@ def _decimal(value: object) -> object:
     )
 
 
+def _whole(value: object) -> object:
+    """Take `1.0` for `1`, as JSON Schema does; a number in quotes is no number."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = BeforeValidator(_whole)
+
+
 class PageQuery(BaseModel):
     """Which page of a list."""
 
@@ -137,7 +145,7 @@ class PatientSearch(Sent):
     """Whom to look for: a record number, or words of name, number and date of birth; empty: everybody."""
 
     text: Annotated[str, Field(max_length=200)] = ""
-    limit: Annotated[int, Field(ge=1, le=LONGEST_PAGE)] = PAGE
+    limit: Annotated[int, Field(ge=1, le=LONGEST_PAGE), Whole] = PAGE
     cursor: Cursor | None = None
 
 
@@ -254,7 +262,7 @@ class ChunkAcknowledged(Answered):
 class CompletionSent(Sent):
     """How many chunks the recording has."""
 
-    chunks: Annotated[int, Field(ge=1, le=MAX_CHUNKS)]
+    chunks: Annotated[int, Field(ge=1, le=MAX_CHUNKS), Whole]
 
 
 # --- notes --------------------------------------------------------------------------------------------
@@ -306,7 +314,7 @@ _StatementText = Annotated[str, Field(min_length=1, max_length=4000, pattern=r"\
 class StatementSent(Sent):
     """A statement to add; `version` is that of the note that was seen."""
 
-    version: Annotated[int, Field(ge=1, le=2**31)]
+    version: Annotated[int, Field(ge=1, le=2**31), Whole]
     section: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,100}$")]
     text: _StatementText
 
@@ -314,7 +322,7 @@ class StatementSent(Sent):
 class StatementTextSent(Sent):
     """Other words for a statement; `version` is that of the note that was seen."""
 
-    version: Annotated[int, Field(ge=1, le=2**31)]
+    version: Annotated[int, Field(ge=1, le=2**31), Whole]
     text: _StatementText
 
 

@@ -21,7 +21,7 @@ from flask import Response, current_app
 from clinic.api.calls import Call
 from clinic.api.models import EncounterAnswered
 from clinic.api.operations import Operation, Raw
-from clinic.api.standing import standing
+from clinic.api.standing import answered, policy_words
 from clinic.domain import EncounterId, EncounterState, Scope
 from clinic.errors import ClinicError, JobError
 from clinic.records.encounters import Encounter
@@ -32,6 +32,7 @@ _STREAMS: Final = 3
 
 _MOVING: Final = frozenset({EncounterState.OPEN, EncounterState.QUEUED, EncounterState.RUNNING})
 _RETRY_MS: Final = 1000
+_ALIVE_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,8 @@ def events(call: Call, encounter_id: str) -> Response:
 
 def _stream(call: Call, encounter_id: EncounterId, pace: Pace) -> Iterator[str]:
     yield f"retry: {_RETRY_MS}\n\n"
-    end = time.monotonic() + pace.lasts_s
+    written = time.monotonic()
+    end = written + pace.lasts_s
     shown: Encounter | None = None
     while True:
         try:
@@ -71,8 +73,11 @@ def _stream(call: Call, encounter_id: EncounterId, pace: Pace) -> Iterator[str]:
         if found is None:
             return
         if found != shown:
-            yield _event(standing(call.services, found, clinician_id=call.actor.user_id))
-            shown = found
+            yield _event(answered(call, found, policy_words(call)))
+            shown, written = found, time.monotonic()
+        elif time.monotonic() - written >= _ALIVE_S:  # who has gone is noticed by writing to them
+            yield ": still here\n\n"
+            written = time.monotonic()
         if found.state not in _MOVING or time.monotonic() >= end:
             return
         time.sleep(pace.looks_s)
@@ -98,6 +103,6 @@ OPERATIONS: Final = (
         view=events,
         summary="Where an encounter stands, as it changes (server-sent events)",
         status=200,
-        answers=Raw("text/event-stream", {"type": "string"}),
+        answers=Raw("text/event-stream", {"description": "Events `encounter`; their data is an EncounterAnswered."}),
     ),
 )

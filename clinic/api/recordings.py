@@ -76,7 +76,7 @@ def complete(call: Call, recording_id: str) -> Response:
         if newest is None or newest.id != recording_id:
             raise RecordError("another recording counts now", code="record_conflict", hint="complete the newest one")
         tx.recordings.complete(newest.id, chunks=sent.chunks, actor=call.actor)
-        return Answer(202, answered(call, capture.queue(tx, encounter.id)))
+        return Answer(202, answered(call, capture.queue(tx, encounter.id), {}))
 
     return call.once(work, then=start_job(call, encounter_id))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
@@ -33,11 +34,11 @@ def home_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-@pytest.fixture
-def world(home_template: Path, tmp_path: Path) -> Iterator[World]:
-    """One application over its own copy of the data folder."""
-    shutil.copytree(home_template, tmp_path / "home")
-    config = Config.load(tmp_path / "home")
+@contextmanager
+def world_over(home_template: Path, home: Path) -> Iterator[World]:
+    """Yield one application over its own copy of the data folder."""
+    shutil.copytree(home_template, home)
+    config = Config.load(home)
     engine = open_engine(config.database)
     services = WebServices(config, Records(engine, keyring=unlock_home(config), hasher=HASHER))
     uptime = Uptime()
@@ -45,6 +46,13 @@ def world(home_template: Path, tmp_path: Path) -> Iterator[World]:
         users = {user.role: user for user in tx.users.list()}
     yield World(create_app(services, clock=uptime), services, uptime, users)
     engine.dispose()
+
+
+@pytest.fixture
+def world(home_template: Path, tmp_path: Path) -> Iterator[World]:
+    """One application over its own copy of the data folder."""
+    with world_over(home_template, tmp_path / "home") as world:
+        yield world
 
 
 @pytest.fixture

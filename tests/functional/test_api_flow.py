@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from queue import Queue
 
 import pytest
 from werkzeug.serving import make_server
 
+from clinic.api import progress, standing
 from clinic.api.app import create_api, mount
+from clinic.api.calls import Call
+from clinic.api.models import EncounterAnswered
 from clinic.api.progress import Pace
 from clinic.app import create_app
 from clinic.consultation import Consultation
 from clinic.domain import EncounterId, EncounterState
 from clinic.errors import RecordError
+from clinic.records.encounters import Encounter
 from clinic.records.patients import Patient
 from clinic.verification import review
 from deploy.clinic_client import Clinic, Refused
@@ -85,6 +90,30 @@ def test_from_a_patient_to_a_signed_document(world: World, emr: Program) -> None
     assert (document["resourceType"], document["type"]) == ("Bundle", "document")
     assert CANARY in json.dumps(document)
     assert [found["id"] for found in clinic.encounters(state="signed")] == [encounter]
+
+
+def in_the_clear(folder: Path, words: bytes) -> list[str]:
+    """Return the files of a folder in which these words lie in the clear."""
+    return [path.name for path in folder.rglob("*") if path.is_file() and words in path.read_bytes()]
+
+
+def test_nothing_of_it_lies_in_the_clear(world: World, emr: Program, caplog: pytest.LogCaptureFixture) -> None:
+    """After the whole flow, repeated and refused requests included, no file and no log line has a patient's words."""
+    caplog.set_level("DEBUG")
+    clinic = emr.client
+    encounter = drafted(world, clinic)
+    clinic.edit_statement(encounter, "n1", version=1, text=f"{CANARY} coughs.")
+    for _ in range(2):
+        emr.call("POST", "/patients", {"name": CANARY}, key="6ba7b810-9dad-11d1-80b4-00c04fd430c8")
+    emr.call("POST", "/patients", {"name": CANARY, CANARY: CANARY})
+    emr.call("GET", "/encounters?cursor=" + CANARY.split()[0])
+    assert [found["name"] for found in clinic.search(CANARY)] == [CANARY, CANARY]
+    home = world.services.config.home
+    for words in (CANARY, CANARY.split()[0], "MRN-4711", "penicillin"):
+        assert in_the_clear(home, words.encode()) == []
+        assert words not in caplog.text
+    (home / "run" / "spilt").write_text(TEXT, encoding="utf-8")  # control: what lies there is found
+    assert in_the_clear(home, b"penicillin") == ["spilt"]
 
 
 def test_what_a_program_writes_is_decided_on_by_a_person(world: World, emr: Program) -> None:
@@ -277,9 +306,11 @@ def test_patients_are_read_and_changed(emr: Program) -> None:
     )
 
 
-def test_progress_is_streamed_and_streams_are_few(world: World, patient: Patient) -> None:
+def test_progress_is_streamed_and_streams_are_few(
+    world: World, patient: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A change is told at once; a fourth listener is asked to come back; a revoked token hears nothing more."""
-    pace = Pace(lasts_s=20.0, looks_s=0.02)
+    pace = Pace(lasts_s=60.0, looks_s=0.02)
     mount(world.app, create_api(world.services, pace=pace))
     emr = program(world)
     encounter = world.encounter(patient)
@@ -291,19 +322,27 @@ def test_progress_is_streamed_and_streams_are_few(world: World, patient: Patient
     assert busy.headers["Retry-After"] == "30"
     for _ in range(3):
         pace.free.release()
+    told: Queue[EncounterState] = Queue()
+
+    def answered(call: Call, found: Encounter, words: Mapping[str, str]) -> EncounterAnswered:
+        told.put(found.state)
+        return standing.answered(call, found, words)
+
+    monkeypatch.setattr(progress, "answered", answered)
     heard: list[str] = []
     listener = threading.Thread(target=lambda: heard.extend(e["state"] for e in emr.client.watch(encounter.id)))
     listener.start()
+    assert told.get(timeout=20) is EncounterState.OPEN
     for state in (EncounterState.QUEUED, EncounterState.RUNNING):
         with world.records.write() as tx:
             tx.encounters.mark(encounter.id, state=state)
-        threading.Event().wait(0.2)
+        assert told.get(timeout=20) is state
     with world.records.write() as tx:
         (token,) = tx.tokens.list()
         tx.tokens.revoke(token.id, world.actor())
-    listener.join(5)
+    listener.join(20)
     assert not listener.is_alive()
-    assert heard[-2:] == ["queued", "running"]
+    assert heard == ["open", "queued", "running"]
     assert pace.free.acquire(blocking=False)
 
 

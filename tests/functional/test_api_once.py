@@ -232,7 +232,7 @@ def test_the_client_sends_again_with_the_same_key(world: World) -> None:
     assert len(set(keys)) == 1
     assert uuid.UUID(keys[0]).version == 4
     assert patients(world) == 1
-    assert emr.pauses == [1.0, 1.0]
+    assert emr.pauses == [1.0, 2.0]
     clinic._send = real
     assert clinic.patient(made)["name"] == "Ada Example"
     with pytest.raises(Refused) as refused:
