@@ -7,6 +7,7 @@ import subprocess
 import time
 import urllib.request  # noqa: TID251 - the test asks the server under test
 from dataclasses import dataclass
+from datetime import date
 
 from playwright.sync_api import Page
 
@@ -37,10 +38,11 @@ class Site:
         """Where the web form is."""
         return f"https://localhost:{self.config.web.port}"
 
-    def patient(self, name: str, **facts: str) -> Patient:
+    def patient(self, name: str, *, date_of_birth: date | None = None, record_number: str | None = None) -> Patient:
         """Add a patient."""
+        data = PatientData(name, date_of_birth=date_of_birth, record_number=record_number)
         with self.records.write() as tx:
-            return tx.patients.create(PatientData(name, **facts), self.users[CLINICIAN].actor)  # type: ignore[arg-type]
+            return tx.patients.create(data, self.users[CLINICIAN].actor)
 
     def encounter(self, patient: Patient, *, by: str = CLINICIAN) -> Encounter:
         """Open an encounter with consent."""

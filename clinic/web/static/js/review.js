@@ -11,6 +11,7 @@
  */
 
 import { ApiError, call, showError } from "./api.js";
+import { checklist, goOn, placeOf } from "./checklist.js";
 import { live } from "./live.js";
 import { restore, unsaved } from "./typed.js";
 
@@ -32,6 +33,7 @@ export function review(transcript) {
   note.addEventListener("click", (event) => choose(event, { note, transcript, playback }));
   note.addEventListener("submit", (event) => submit(event, note));
   live(note);
+  checklist(note, (item) => look(item, note, transcript));
   note.addEventListener("copy", (event) => copy(event, document.getElementById("review").dataset.copied));
 }
 
@@ -44,11 +46,17 @@ function choose(event, { note, transcript, playback }) {
   }
   const statement = event.target.closest("[data-evidence]");
   if (!statement || (event.target.closest(INTERACTIVE) && !event.target.closest("[data-evidence-button]"))) return;
+  const evidence = look(statement, note, transcript);
+  playback.play(evidence.map((item) => padded(seconds(transcript, item), duration(transcript))).filter(Boolean));
+}
+
+/** Choose a statement or an omission and mark what was said of it; returns its evidence. */
+function look(statement, note, transcript) {
   note.querySelectorAll(".chosen").forEach((other) => other.classList.remove("chosen"));
   statement.classList.add("chosen");
   const evidence = JSON.parse(statement.dataset.evidence);
   mark(transcript, evidence);
-  playback.play(evidence.map((item) => padded(seconds(transcript, item), duration(transcript))).filter(Boolean));
+  return evidence;
 }
 
 function segmentOf(transcript, id) {
@@ -176,6 +184,7 @@ async function submit(event, note) {
     showError(new ApiError("words are typed and not saved", { code: "unsaved", hint: "save or cancel them, then sign" }));
     return;
   }
+  const step = document.activeElement?.matches("[data-item], [data-decide]") ? placeOf(note, form) : null;
   const buttons = [...form.querySelectorAll("button")];
   buttons.forEach((button) => (button.disabled = true));
   try {
@@ -183,7 +192,7 @@ async function submit(event, note) {
     const response = await call("POST", form.action, { body: new FormData(form), headers, accept: "text/html" });
     showError(null);
     if (reload) window.location.reload();
-    else redraw(note, await response.text(), { place: form.closest(".statement")?.id, kept: others(note, form) });
+    else redraw(note, await response.text(), { place: form.closest(".statement")?.id, kept: others(note, form), step });
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
     buttons.forEach((button) => (button.disabled = false));
@@ -213,12 +222,12 @@ async function renew(note, form) {
 }
 
 /** Draw the note anew and keep the place on the page and the focus where they were. */
-function redraw(note, html, { place, kept }) {
+function redraw(note, html, { place, kept, step = null }) {
   const piece = new DOMParser().parseFromString(html, "text/html");
   note.replaceChildren(...piece.body.childNodes);
   const statement = place && document.getElementById(place);
   const target = statement?.querySelector("button") ?? note.querySelector("h2");
   if (!statement) target.tabIndex = -1;
-  target.focus({ preventScroll: true });
+  if (step === null || !goOn(note, step)) target.focus({ preventScroll: true });
   restore(note, kept);
 }
