@@ -18,12 +18,13 @@ from clinic.api.openapi import PREFIX
 from clinic.api.progress import Pace
 from clinic.app import create_sealed_app, create_stopped_app
 from clinic.audit.latch import Reason
-from clinic.domain import OPERATOR, Role, Scope, new_id
+from clinic.domain import OPERATOR, EncounterKind, Role, Scope, new_id
 from clinic.errors import ClinicError, DecryptionError, RecordError
 from clinic.home import guard_of
 from clinic.records.patients import Patient
 from clinic.records.tokens import ApiToken, Tokens
 from tests.functional.api_world import BODIES, CHUNK, Program, code, later, make_token, operation, program
+from tests.functional.test_glass import refused
 from tests.functional.web_world import CANARY, NOTE, ORIGIN, PASSWORD, TRANSCRIPT, World
 
 SECRETS = ("CANARY", CANARY)
@@ -205,6 +206,42 @@ def test_a_colleagues_draft_is_read_and_not_changed(world: World, patient: Patie
     assert (
         mine.ask(operation("edit_statement"), {"encounter_id": encounter.id, "statement_id": "n1"}).status_code == 200
     )
+
+
+def on_a_colleagues_records(world: World, patient: Patient) -> dict[str, int]:
+    """Ask for everything about a colleague's encounters; return the status of each operation."""
+    mount_short(world)
+    world.colleague()
+    opened, drafted = world.encounter(patient), world.drafted(patient)
+    with world.records.write() as tx:
+        recording = tx.recordings.start(opened.id, mime="audio/webm", actor=world.actor())
+    theirs = program(world, username="colleague")
+    found = {}
+    for item in OPERATIONS:
+        which = drafted if "note" in item.path or item.name == "show_transcript" else opened
+        ids = {"patient_id": patient.id, "encounter_id": which.id, "recording_id": recording.id, "statement_id": "n1"}
+        found[item.name] = theirs.ask(item, ids).status_code
+    return found
+
+
+def test_others_records_are_open_as_in_the_form(world: World, patient: Patient) -> None:
+    """Operation by operation: a colleague may look, and take something in; only a draft's words are not theirs."""
+    found = on_a_colleagues_records(world, patient)
+    assert [name for name, status in found.items() if status == 403] == ["add_statement", "edit_statement"]
+    assert {found[name] for name in ("show_note", "show_transcript", "show_encounter", "record_consent")} == {200}
+
+
+def test_what_a_colleagues_program_hands_in_is_not_drafted(world: World, patient: Patient) -> None:
+    """The policies judge the program as its clinician: no care relationship, no draft, as in the form."""
+    world.colleague()
+    with world.records.read() as tx:
+        colleague = tx.users.by_username("colleague")
+    assert colleague is not None
+    encounter = world.encounter(patient, kind=EncounterKind.DICTATION)
+    theirs = program(world, username="colleague")
+    text = "Cough for three days. No fever. Allergic to penicillin. Paracetamol as needed. Rest at home."
+    assert theirs.client.submit_text(encounter.id, text)["state"] == "queued"
+    assert refused(world, encounter, colleague.actor) == "denied:care-relationship"
 
 
 # --- cookies, headers, errors ------------------------------------------------------------------------------

@@ -128,6 +128,9 @@ def test_what_a_program_writes_is_decided_on_by_a_person(world: World, emr: Prog
     assert {added, "n1"} <= set(edited["open_flags"])
     statements = {s["id"]: s for s in clinic.note(encounter)["note"]["statements"]}
     assert all(statements[item]["reasons"][0]["code"] == "from_program" for item in (added, "n1"))
+    browser = world.browser()
+    browser.sign_in("clinician")
+    assert browser.get(f"/encounters/{encounter}").text.count("Another program wrote this") == 2
     with pytest.raises(RecordError) as caught, world.records.write() as tx:
         tx.notes.sign(EncounterId(encounter), expected_version=3, attestation="read", actor=world.actor())
     assert caught.value.code == "flags_open"
