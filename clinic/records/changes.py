@@ -24,10 +24,14 @@ from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from enum import StrEnum
 from itertools import pairwise
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
 from clinic.domain import Note, Statement, StatementStatus
+
+_MOST_PAIRS: Final = 1_000_000
+"""Pairs of words that are compared; in the worst case that takes a second."""
 
 
 class Change(StrEnum):
@@ -78,7 +82,10 @@ class StatementChange:
 
     @property
     def spans(self) -> tuple[Span, ...]:
-        """The words of both texts in one row; what is replaced stands before what replaces it."""
+        """The words of both texts in one row; what is replaced stands before what replaces it.
+
+        Texts of more than a thousand words each are not compared word by word: one is replaced by the other.
+        """
         return tuple(_spans(_words(self.before), _words(self.after)))
 
 
@@ -224,8 +231,11 @@ def _words(text: str | None) -> list[str]:
 
 
 def _spans(before: Sequence[str], after: Sequence[str]) -> Iterator[Span]:
-    matcher = SequenceMatcher(None, before, after, autojunk=False)
-    for kind, first, last, start, end in matcher.get_opcodes():
+    if len(before) * len(after) > _MOST_PAIRS:
+        pieces = [("replace", 0, len(before), 0, len(after))]
+    else:
+        pieces = list(SequenceMatcher(None, before, after, autojunk=False).get_opcodes())
+    for kind, first, last, start, end in pieces:
         if kind == "equal":
             yield Span(SpanKind.SAME, " ".join(before[first:last]))
             continue

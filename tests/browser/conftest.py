@@ -19,7 +19,7 @@ from clinic.config import Config
 from clinic.home import HomeOptions, create, unlock_home
 from clinic.records.engine import open_engine
 from clinic.records.records import Records
-from tests.browser.pages_world import CLINICIAN, Site, make_accounts, sign_in, wait_until_healthy
+from tests.browser.pages_world import CLINICIAN, Site, make_accounts, signed_in_page, wait_until_healthy
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
@@ -79,12 +79,10 @@ def new_page(site: Site, chromium: Browser) -> Iterator[NewPage]:
     def open_page(username: str | None = CLINICIAN, *, refused: bool = False, **options: Any) -> Page:
         context = chromium.new_context(ignore_https_errors=True, base_url=site.address, **options)
         contexts.append(context)
-        page = context.new_page()
+        page = context.new_page() if username is None else signed_in_page(site, context, username)
         page.on("pageerror", lambda error: problems.append(str(error)))
         if not refused:
             page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-        if username is not None:
-            sign_in(page, username)
         return page
 
     yield open_page

@@ -6,10 +6,10 @@ import ssl
 import subprocess
 import time
 import urllib.request  # noqa: TID251 - the test asks the server under test
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 
-from playwright.sync_api import Page
+from playwright.sync_api import BrowserContext, Page, StorageState
 
 from clinic.config import Config
 from clinic.domain import OPERATOR, Consent, EncounterKind, EncounterState, Note, Role, Transcript
@@ -32,6 +32,8 @@ class Site:
     config: Config
     records: Records
     users: dict[str, User]
+    signed_in: dict[str, StorageState] = field(default_factory=dict)
+    """The cookies of who has signed in: once each, for only so many sign-ins a minute are answered."""
 
     @property
     def address(self) -> str:
@@ -113,3 +115,14 @@ def sign_in(page: Page, username: str = CLINICIAN) -> None:
     page.get_by_test_id("login-password").fill(PASSWORD)
     page.get_by_test_id("login-submit").click()
     page.get_by_test_id("logout").wait_for()
+
+
+def signed_in_page(site: Site, context: BrowserContext, username: str) -> Page:
+    """Return a page of an account that is signed in: through the form at first, with the same session from then on."""
+    page = context.new_page()
+    if username in site.signed_in:
+        context.add_cookies(site.signed_in[username]["cookies"])  # type: ignore[arg-type]
+    else:
+        sign_in(page, username)
+        site.signed_in[username] = context.storage_state()
+    return page

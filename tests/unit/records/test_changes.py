@@ -88,6 +88,15 @@ def test_spans_hold_both_texts() -> None:
     ]  # fmt: skip
 
 
+def test_very_long_texts_are_replaced_as_a_whole() -> None:
+    """What would take seconds to mark is shown as one text for the other; the distance is still told."""
+    one = Statement(id="n1", section="plan", text="a b " * 600, status=SUPPORTED)
+    two = one.model_copy(update={"text": "a c " * 600, "status": EDITED})
+    (found,) = compare([Note(template="soap", model="m", statements=(s,)) for s in (one, two)]).statements
+    assert [span.kind for span in found.spans] == [SpanKind.OUT, SpanKind.IN]
+    assert found.distance == 600
+
+
 @given(st.lists(st.sampled_from("abc"), max_size=12), st.lists(st.sampled_from("abc"), max_size=12))
 def test_spans_and_distance_of_any_two_texts(before: list[str], after: list[str]) -> None:
     """Spans give both texts back; the distance is never more than what the spans change, and zero for equals only."""
