@@ -12,6 +12,7 @@ from tests.browser.conftest import NewPage
 from tests.browser.pages_world import Site
 from tests.functional.web_world import NOTE
 
+READ_MS = 450
 SEEN = """() => {
   const { left, top, width } = document.activeElement.getBoundingClientRect();
   const there = document.elementFromPoint(left + width / 2, top + 4);
@@ -20,6 +21,12 @@ SEEN = """() => {
 """Whether the upper edge of what has the focus is not covered by anything else."""
 
 pytestmark = pytest.mark.browser
+
+
+def decide(page: Page) -> None:
+    """Confirm what has the focus, after the time that it takes to see it."""
+    page.wait_for_timeout(READ_MS)
+    page.keyboard.press("Enter")
 
 
 def draft(site: Site, page: Page, name: str) -> None:
@@ -64,15 +71,36 @@ def test_flags_and_omissions_by_keyboard(site: Site, new_page: NewPage) -> None:
     expect(page.locator("#statement-n2 .statement-text").first).to_have_text("No fever.")
     page.get_by_test_id("checklist-begin").press("Enter")
     expect(focused(page)).to_contain_text("Reports fever again.")
-    page.keyboard.press("Enter")
+    decide(page)
     expect(focused(page)).to_contain_text("penicillin")
-    page.keyboard.press("Enter")
+    decide(page)
     expect(page.get_by_test_id("checklist")).to_have_count(0)
     expect(focused(page)).to_have_attribute("name", "attestation")
     page.keyboard.press("Space")
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     expect(page.get_by_test_id("note-locked")).to_be_visible()
+
+
+@pytest.mark.parametrize("how", ["held", "twice"])
+def test_nothing_is_decided_unread(site: Site, new_page: NewPage, how: str) -> None:
+    """A key that is held down, or pressed again at once, confirms one flag, not the next one too."""
+    page = new_page()
+    draft(site, page, f"Unread {how}")
+    page.get_by_test_id("checklist-begin").press("Enter")
+    page.wait_for_timeout(READ_MS)
+    page.keyboard.down("Enter")
+    if how == "twice":
+        page.keyboard.up("Enter")
+    expect(focused(page)).to_contain_text("Reports fever again.")
+    if how == "held":
+        page.wait_for_timeout(READ_MS)
+    page.keyboard.down("Enter")
+    page.keyboard.up("Enter")
+    page.wait_for_timeout(READ_MS)
+    expect(page.get_by_test_id("open-flags")).to_have_text("1 to check")
+    page.keyboard.press("Enter")
+    expect(page.get_by_test_id("open-flags")).to_have_text("Nothing left to check")
 
 
 def test_letters_do_nothing_elsewhere(site: Site, new_page: NewPage) -> None:

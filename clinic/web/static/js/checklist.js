@@ -4,15 +4,18 @@
  * Rules kept here:
  *   - keys of one letter count only while an item itself has the focus (WCAG 2.1.4), never while somebody types;
  *   - every key presses a button that is on the page: whoever uses none of them misses nothing;
- *   - after a decision the next item has the focus, after the last one the signature.
+ *   - after a decision the next item has the focus, after the last one the signature;
+ *   - nothing is decided that could not be read: a key that is held down, or pressed twice, decides once.
  */
 
 const ITEMS = "[data-item]";
 const STEPS = { j: 1, ArrowDown: 1, k: -1, ArrowUp: -1 };
+const READ_MS = 400;
 const BUTTONS = { Enter: "[data-decide]", e: "[data-edit]", p: "[data-evidence-button]" };
 
 /** @param {HTMLElement} note the pane; `look(item)` shows what was said of an item that gets the focus */
 export function checklist(note, look) {
+  let since = 0;
   note.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) {
       if (event.key === "Enter" && event.target.matches("[data-live]")) event.target.form.requestSubmit();
@@ -23,13 +26,19 @@ export function checklist(note, look) {
       return;
     }
     if (!event.target.matches(ITEMS)) return;
+    if (event.key === "Enter" && (event.repeat || event.timeStamp - since < READ_MS)) {
+      event.preventDefault();
+      return;
+    }
     if (step(note, event.target, STEPS[event.key]) || press(event.target, BUTTONS[event.key])) event.preventDefault();
   });
   note.addEventListener("click", (event) => {
     if (event.target.closest("[data-first-item]")) items(note)[0]?.focus();
   });
   note.addEventListener("focusin", (event) => {
-    if (event.target.matches(ITEMS)) look(event.target);
+    if (!event.target.matches(ITEMS)) return;
+    since = event.timeStamp;
+    look(event.target);
   });
 }
 

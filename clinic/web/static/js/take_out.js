@@ -15,11 +15,13 @@ export function takeOut(bar) {
   const fallback = bar.querySelector(".fallback");
   const take = async (form) => call("POST", bar.dataset.url, { json: { form } });
   let printing = false;
+  /* not before they can do anything: a click that is lost leaves another note on the clipboard */
+  bar.querySelectorAll("[data-take]").forEach((button) => (button.disabled = false));
 
   bar.addEventListener("click", async (event) => {
     const form = event.target.closest("[data-take]")?.dataset.take;
     if (!form) return;
-    said.textContent = "";
+    said.textContent = form === "text" ? "Copying" : "";
     fallback.hidden = true;
     try {
       showError(null);
@@ -33,6 +35,7 @@ export function takeOut(bar) {
       printing = false;
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
+      said.textContent = form === "text" ? "Not copied." : "";
       showError(error);
     }
   });
