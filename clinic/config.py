@@ -52,6 +52,7 @@ class SpeechConfig(_Section):
     model: str = "embedded"
     language: str | None = None
     threads: Annotated[int, Field(ge=0, le=64)] = 0  # 0: cores minus one, at least one
+    speakers: bool = True
     max_duration_s: Annotated[int, Field(ge=10)] = 2 * 3600
     drug_names: bool = True
     formulary: Path | None = None

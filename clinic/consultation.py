@@ -6,6 +6,7 @@ whatever stops a step stops all later ones.
 (0) Somebody is authenticated, a patient chosen, consent recorded.               `web`, `cli`
 (1) Audio arrives in chunks; each is acknowledged when it is durable.             `records.recordings`
 (2) Transcribe: decode in a confined child, VAD first; no speech, no transcript.  `Consultation.transcribe`
+    Of a consultation the voices are told apart; what prevents that is shown, and costs no transcript.
 (3) Decide: a pure function of policy set and request.                            `Consultation.generate`
 (4) Release: the decision is committed to the audit log; only then may a prompt leave.
 (5) A denial stops here, recorded, with reasons that a clinician understands.
@@ -31,6 +32,8 @@ from clinic.audit.events import (
     GenerationDenied,
     GenerationFailed,
     GenerationInterrupted,
+    SpeakersAssigned,
+    SpeakersFailed,
     TranscriptionCompleted,
     TranscriptionFailed,
     from_canonical,
@@ -76,9 +79,12 @@ from clinic.policy.replay import facts_of
 from clinic.policy.request import PolicyRequest
 from clinic.records.generations import StoredGeneration
 from clinic.records.records import Records, Transaction
+from clinic.speech.attribution import name_speakers
 from clinic.speech.decode import decode
 from clinic.speech.transcriber import Transcriber, speech_ms
+from clinic.speech.voice import VoiceEncoder
 from clinic.verification import verify
+from clinic.weights import VOICE_ENCODER
 
 _ACTIONS = {
     EncounterKind.CONSULTATION: Action.DRAFT_NOTE,
@@ -99,6 +105,7 @@ class Consultation:
         policy_set: gives the active policy set, asked once per decision; with `services.PolicySource` that is the set
             that was activated last, by whichever process.  Where it raises, the answer is no.
         transcriber: gives the recogniser; called when audio is there (loading it takes seconds).
+        speakers: gives what tells voices apart; None: nobody is named.
         generator: gives the model client; its identity is asked before anything is decided.
         max_audio_s: longest recording that is decoded, seconds.
         progress: told about stages and their progress.
@@ -110,6 +117,7 @@ class Consultation:
         *,
         policy_set: Callable[[], PolicySet],
         transcriber: Callable[[], Transcriber],
+        speakers: Callable[[], VoiceEncoder] | None = None,
         generator: Callable[[], Generator],
         max_audio_s: int,
         progress: Progress | None = None,
@@ -117,6 +125,7 @@ class Consultation:
         self._records = records
         self._asking = Asking(records, policy_set)
         self._transcriber = transcriber
+        self._speakers = speakers
         self._generator = generator
         self._max_audio_s = max_audio_s
         self._progress = progress or (lambda _stage, _done: None)
@@ -160,7 +169,10 @@ class Consultation:
                 segments=len(transcript.segments),
                 speech_ms=speech_ms(transcript),
             )
-            tx.append(event, actor=actor, patient_id=tx.encounters.get(encounter_id).patient_id)
+            patient_id = tx.encounters.get(encounter_id).patient_id
+            tx.append(event, actor=actor, patient_id=patient_id)
+            if (told := _speakers_event(encounter_id, transcript, digest)) is not None:
+                tx.append(told, actor=actor, patient_id=patient_id)
 
     def _listen(self, encounter_id: EncounterId) -> Transcript:
         with self._records.read() as tx:
@@ -172,10 +184,14 @@ class Consultation:
                     hint="finish or upload the recording first",
                 )
             audio = decode(tx.recordings.chunks(recording.id), max_duration_s=self._max_audio_s)
-            language = tx.encounters.get(encounter_id).language
+            encounter = tx.encounters.get(encounter_id)
         transcript = self._transcriber().transcribe(
-            audio.samples, language=language, progress=lambda done: self._report(encounter_id, Stage.TRANSCRIBE, done)
+            audio.samples,
+            language=encounter.language,
+            progress=lambda done: self._report(encounter_id, Stage.TRANSCRIBE, done),
         )
+        if self._speakers is not None and encounter.kind is EncounterKind.CONSULTATION:  # who dictates is alone
+            transcript = name_speakers(transcript, audio.samples, self._speakers)
         return transcript.model_copy(update={"truncated": audio.truncated})
 
     # --- steps 3 to 6 ---------------------------------------------------------------------------------
@@ -403,6 +419,24 @@ class Consultation:
         with self._records.write() as tx:
             tx.encounters.mark(encounter_id, state=EncounterState.RUNNING, stage=stage)
         self._progress(stage, 0.0)
+
+
+def _speakers_event(
+    encounter_id: EncounterId, transcript: Transcript, digest: str
+) -> SpeakersAssigned | SpeakersFailed | None:
+    if transcript.speakers_error is not None:
+        return SpeakersFailed(encounter=encounter_id, code=transcript.speakers_error)
+    named = [segment.speaker for segment in transcript.segments if segment.speaker is not None]
+    if not named:
+        return None
+    return SpeakersAssigned(
+        encounter=encounter_id,
+        transcript_sha256=digest,
+        model=VOICE_ENCODER.name,
+        model_sha256=VOICE_ENCODER.sha256,
+        speakers=len(set(named)),
+        segments=len(named),
+    )
 
 
 def end_of(error: BaseException) -> tuple[EncounterState, str]:

@@ -29,7 +29,7 @@ from clinic.policy.activation import PolicyStore, policy_signer, require_tested
 from clinic.policy.golden import run as run_golden
 from clinic.records.engine import integrity_problems, open_engine
 from clinic.records.uses import LIMIT
-from clinic.weights import WHISPER_BASE, assemble
+from clinic.weights import VOICE_ENCODER, WHISPER_BASE, assemble
 
 _LEAST_FREE_BYTES: Final = 2 << 30
 _NAMED: Final = 5
@@ -57,6 +57,7 @@ def examine(config: Config, keyring: Keyring | None) -> tuple[Finding, ...]:
         ("policies", lambda: _policies(config)),
         ("policy set in force", lambda: _in_force(config, keyring)),
         ("speech model", lambda: _speech(config)),
+        ("speaker model", lambda: _speakers(config)),
         ("generation profile", lambda: _profile(config)),
         ("model server", lambda: _model_server(config)),
         ("database", lambda: _database(config)),
@@ -165,6 +166,13 @@ def _speech(config: Config) -> Finding:
         return Finding("speech model", ok=found, detail=config.speech.model, hint="name a faster-whisper model folder")
     folder = assemble(WHISPER_BASE, config.models_dir)
     return Finding("speech model", ok=True, detail=f"Whisper base (embedded), checked, in {folder}")
+
+
+def _speakers(config: Config) -> Finding:
+    if not config.speech.speakers:
+        return Finding("speaker model", ok=True, detail="switched off: `speech.speakers` is false")
+    folder = assemble(VOICE_ENCODER, config.models_dir)
+    return Finding("speaker model", ok=True, detail=f"Resemblyzer's encoder, checked, in {folder}")
 
 
 def _profile(config: Config) -> Finding:

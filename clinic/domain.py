@@ -147,6 +147,13 @@ class Transcript(_Value):
     duration_s: float | None = None
     model: str | None = None
     model_sha256: str | None = None
+    speakers_error: str | None = None
+    """Code of what kept the speakers from being told apart; absent from JSON where nothing did."""
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A transcript is stored under the digest of its JSON: one from before this field must keep its own.
+        return {name: value for name, value in serialize(self).items() if name != "speakers_error" or value is not None}
 
     @property
     def text(self) -> str:

@@ -33,6 +33,9 @@ from clinic.records.patients import PatientData
 from clinic.records.records import Records, Transaction
 from clinic.services import build_consultation, model_client
 
+TRANSCRIPT_FIELDS = {"language", "duration_s", "segments", "speakers_error"}
+"""What of a transcript is printed as JSON."""
+
 Heard = Callable[[Transcript], None]
 """Called with what was said when the flow ends without a note: red flags are told even then."""
 
@@ -52,7 +55,7 @@ class Outcome:
         """Return the JSON document of DESIGN section 9."""
         return {
             "encounter": self.encounter,
-            "transcript": self.transcript.model_dump(mode="json", include={"language", "duration_s", "segments"}),
+            "transcript": self.transcript.model_dump(mode="json", include=TRANSCRIPT_FIELDS),
             "decision": self.decision,
             "note": self.note.model_dump(mode="json"),
             "red_flags": [

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from clinic.audit.events import GenerationAuthorized, from_canonical
 from clinic.config import Config
@@ -25,9 +26,11 @@ from clinic.policy.load import PolicySet
 from clinic.records.records import Records
 from clinic.speech.decode import wav_clip
 from clinic.speech.names import Names, read_formulary
-from clinic.speech.transcriber import Transcriber
+from clinic.speech.voice import load_voice_encoder
 from clinic.speech.whisper import WhisperTranscriber, load_transcriber
 from clinic.verification.vocabulary import drug_names
+
+_Model = TypeVar("_Model")
 
 _NOTICES = {
     "flag:injection": "Something in what was said reads like an instruction to the machine. It was treated as speech; "
@@ -136,6 +139,7 @@ def build_consultation(
         records,
         policy_set=PolicySource(config, records),
         transcriber=_Once(lambda: recogniser(config)),
+        speakers=_Once(lambda: load_voice_encoder(config.models_dir)) if config.speech.speakers else None,
         generator=generator or (lambda: model_client(config)),
         max_audio_s=config.speech.max_duration_s,
         progress=progress,
@@ -163,14 +167,14 @@ def model_client(config: Config) -> ModelClient:
     return ModelClient(config.model_socket, profile=profile, timeout_s=config.generation.timeout_s)
 
 
-class _Once:
-    """Builds the recogniser at first use and keeps it: loading takes seconds."""
+class _Once(Generic[_Model]):
+    """Builds a model at first use and keeps it: loading takes seconds."""
 
-    def __init__(self, build: Callable[[], Transcriber]) -> None:
+    def __init__(self, build: Callable[[], _Model]) -> None:
         self._build = build
-        self._built: Transcriber | None = None
+        self._built: _Model | None = None
 
-    def __call__(self) -> Transcriber:
+    def __call__(self) -> _Model:
         if self._built is None:
             self._built = self._build()
         return self._built

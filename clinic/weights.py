@@ -101,6 +101,20 @@ WHISPER_BASE = WeightSet(
 )
 
 
+VOICE_ENCODER = WeightSet(
+    name="resemblyzer-ge2e",
+    licence="Apache-2.0",
+    licence_text=("resemblyzer", "Resemblyzer-0.1.4.dist-info/LICENSE"),
+    files=(
+        WeightFile(
+            name="pretrained.pt",
+            sha256="39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e",
+            parts=(("resemblyzer", "resemblyzer/pretrained.pt"),),
+        ),
+    ),
+)
+
+
 def assemble(weights: WeightSet, directory: Path) -> Path:
     """Put the files of `weights` into `directory/<name>/`, checked, and return that folder.
 

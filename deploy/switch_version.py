@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -100,6 +101,17 @@ def accept_licences(root: Path, version: Path, manifest: Manifest, *, accept: bo
     return [known[digests[one["path"]]] for one in manifest["licences"]]
 
 
+def names_only_read(version: Path) -> frozenset[str]:
+    """Return the packages of which the program only reads a file, and never imports any code."""
+    lines = (version / "deploy/requirements/weights.txt").read_text(encoding="utf-8").splitlines()
+    return frozenset(distribution(line.partition("==")[0]) for line in lines if "==" in line)
+
+
+def distribution(name: str) -> str:
+    """Return a distribution's name in the one way in which names are compared."""
+    return re.sub(r"[-_.]+", "-", name.strip()).lower()
+
+
 def make_environment(version: Path, manifest: Manifest) -> None:
     """Make the version's own Python environment from the wheels, by hash, without any index, and try it."""
     python, script = version / ".venv/bin/python", version / ".venv/bin/clinic"
@@ -114,9 +126,13 @@ def make_environment(version: Path, manifest: Manifest) -> None:
         require(done.returncode == 0, "install_failed", message)
         return done.stdout
 
-    wheels = [file for file in manifest["files"] if file["path"].startswith("wheels/")]
-    pins = "".join(f"./{file['path']} --hash=sha256:{file['sha256']}\n" for file in wheels)
-    (version / "wheels/pins.txt").write_text(pins, encoding="utf-8")
+    only_read = names_only_read(version)
+    lines: dict[bool, list[str]] = {False: [], True: []}
+    for file in (file for file in manifest["files"] if file["path"].startswith("wheels/")):
+        of = lines[distribution(Path(file["path"]).name.split("-")[0]) in only_read]
+        of.append(f"./{file['path']} --hash=sha256:{file['sha256']}\n")
+    (version / "wheels/pins.txt").write_text("".join(lines[False]), encoding="utf-8")
+    (version / "wheels/only-read.txt").write_text("".join(lines[True]), encoding="utf-8")
     if script.parent.parent.exists():  # what was killed on its way is made anew
         shutil.rmtree(script.parent.parent)
     run("venv", sys.executable, "-I", "-m", "venv", version / ".venv")
@@ -124,6 +140,8 @@ def make_environment(version: Path, manifest: Manifest) -> None:
     only = ("--no-index", "--find-links", version / "wheels", "--no-deps", "--require-hashes", "--only-binary=:all:")
     run("pip install", *pip, "install", "--quiet", *only, "-r", version / "wheels/pins.txt")
     run("pip check", *pip, "check")
+    if lines[True]:  # after the check: what these depend on is not wanted
+        run("pip install", *pip, "install", "--quiet", *only, "-r", version / "wheels/only-read.txt")
     (packages,) = (version / ".venv/lib").glob("python3*/site-packages")
     (packages / "clinic.pth").write_text(f"{version}\n", encoding="utf-8")
     script.write_text(f"#!{python}\nimport sys\n\nfrom clinic.cli import main\n\nsys.exit(main())\n", encoding="utf-8")

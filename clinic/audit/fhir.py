@@ -70,6 +70,7 @@ _BY_NAME: Final = {
     "consent.recorded": _UPDATE,
     "recording.completed": _UPDATE,
     "note.edited": _UPDATE,
+    "speakers.corrected": _UPDATE,
     "note.signed": _UPDATE,
     "patient.shredded": _DELETE,
     "note.exported": _EXPORT,

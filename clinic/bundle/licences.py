@@ -18,9 +18,9 @@ from typing import Final
 from clinic.bundle.manifest import Licence
 from clinic.bundle.wheels import Wheel
 from clinic.errors import InputError
-from clinic.weights import GEMMA_3_270M, WHISPER_BASE, WeightSet
+from clinic.weights import GEMMA_3_270M, VOICE_ENCODER, WHISPER_BASE, WeightSet
 
-PACKAGED: Final = (GEMMA_3_270M, WHISPER_BASE)
+PACKAGED: Final = (GEMMA_3_270M, WHISPER_BASE, VOICE_ENCODER)
 _FILE: Final = re.compile(r"(LICEN[CS]E|TERMS|COPYING)([._-][A-Za-z0-9._-]*)?", re.IGNORECASE)
 _HIDDEN: Final = frozenset({"script", "style", "head", "svg", "nav", "devsite-header", "noscript"})
 _BREAKS: Final = frozenset(

@@ -9,6 +9,7 @@ import click
 from rich.table import Table
 
 from clinic.cli.common import json_option, out, print_json
+from clinic.cli.evaluate_speakers import speakers
 from clinic.cli.evaluate_speech import speech
 from clinic.evaluation.material import read_visits
 from clinic.evaluation.measure import Tally, measure, summary
@@ -20,6 +21,7 @@ def evaluate() -> None:
 
 
 evaluate.add_command(speech)
+evaluate.add_command(speakers)
 
 
 @evaluate.command()

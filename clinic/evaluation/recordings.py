@@ -1,4 +1,4 @@
-"""Recordings with their words: a manifest of JSON lines, and speakers' turns as RTTM.
+"""Recordings with their words: a manifest of JSON lines.
 
 Rules kept here:
 

@@ -51,6 +51,8 @@ _CHAT_SPEAKER = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 _SOMEBODY = "Speaker"
+_NUMBERED = re.compile(r"speaker ?[a-z0-9]{1,2}", re.IGNORECASE | re.ASCII)
+"""A voice that was told apart, but of which nobody knows whose it is."""
 _CODE_BYTES = 16
 _CODE_LETTERS = str.maketrans("0123456789abcdef", "bcdfghjklmnpqrst")  # no digit: it must not look like a number
 
@@ -114,7 +116,7 @@ def section_question(header: str) -> str:
 
 def _dialogue_speaker(speaker: str | None) -> str:
     """Return the word for a speaker; `Doctor` and `Patient` are those that the model was trained on."""
-    if speaker is None:
+    if speaker is None or _NUMBERED.fullmatch(speaker.strip()):
         return _SOMEBODY
     return "Doctor" if speaker.strip().lower() in _CLINICIANS else "Patient"
 

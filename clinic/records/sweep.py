@@ -191,7 +191,7 @@ def _speech(log: _Log, event: events.AuditEvent, _actor: str) -> None:
             size, chunks = str(event.size), str(event.chunks)
             log.facts.add(("recording", event.recording, event.encounter, chunks, size, event.sha256))
             log.sizes[event.recording] = size
-        case events.TranscriptionCompleted():
+        case events.TranscriptionCompleted() | events.SpeakersCorrected():
             log.facts.add(("transcript", event.encounter, event.transcript_sha256))
             log.latest["newest_transcript", event.encounter] = (event.transcript_sha256,)
         case events.TextSubmitted():

@@ -37,7 +37,7 @@ def to_srt(transcript: Transcript) -> str:
     """Return the transcript as SubRip."""
     parts = []
     for number, cue in enumerate(cues(transcript), start=1):
-        text = f"{cue.speaker}: {cue.text}" if cue.speaker else cue.text
+        text = f"{_shown(cue.speaker)}: {cue.text}" if cue.speaker else cue.text
         times = f"{_clock(cue.start, ',')} --> {_clock(cue.end, ',')}"
         parts.append(f"{number}\n{times}\n{_wrapped(_plain(text))}\n")
     return "\n".join(parts)
@@ -47,7 +47,7 @@ def to_vtt(transcript: Transcript) -> str:
     """Return the transcript as WebVTT; a known speaker becomes a voice tag."""
     parts = ["WEBVTT\n"]
     for cue in cues(transcript):
-        voice = f"<v {_escaped(cue.speaker)}>" if cue.speaker else ""
+        voice = f"<v {_escaped(_shown(cue.speaker))}>" if cue.speaker else ""
         times = f"{_clock(cue.start, '.')} --> {_clock(cue.end, '.')}"
         parts.append(f"{times}\n{voice}{_escaped(_wrapped(_plain(cue.text)))}\n")
     return "\n".join(parts)
@@ -86,6 +86,10 @@ def _parts(words: tuple[Word, ...]) -> Iterator[list[Word]]:
         part.append(word)
     if part:
         yield part
+
+
+def _shown(speaker: str) -> str:
+    return speaker[:1].upper() + speaker[1:]
 
 
 def _clock(seconds: float, mark: str) -> str:

@@ -10,7 +10,7 @@ Rules kept here:
   word, that stretch is recognised again on its own (Whisper jumps over whole sentences now and then).
 * What may be the name of a drug is heard a second time with such names at hand (`second_hearing.py`), in English.
 * A segment is a sentence; its confidence is the geometric mean of its words' probabilities.
-* No speaker is named here: who spoke is not guessed from pauses.
+* No speaker is named here: who spoke is told by the voices (`speakers.py`), not guessed from pauses.
 
 Raises `TranscriptionError` (`no_speech`, `transcription_failed`), `InputError` (`language_unknown`) and `ConfigError`
 (`weights_missing`).
@@ -56,7 +56,7 @@ _OFFLINE = {
 }
 _SEED = 20_250_701  # decoding is retried with sampling where the first try repeats itself: the same each time
 # Measured: shorter silences and padding cost words at the edges; the detector's own 2 s would hand over long pauses.
-_VAD = {"min_silence_duration_ms": 1000, "speech_pad_ms": 400, "max_speech_duration_s": 30.0}
+_VAD = {"min_silence_duration_ms": 1000, "speech_pad_ms": 400, "max_speech_duration_s": 30}
 
 
 class WhisperTranscriber:
@@ -189,12 +189,25 @@ def folder_sha256(folder: Path) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def voice_activity(audio: NDArray[np.float32]) -> tuple[Span, ...]:
-    """Return the seconds in which somebody speaks (Silero, inside the faster-whisper package)."""
+def voice_activity(
+    audio: NDArray[np.float32], *, pause_ms: int = _VAD["min_silence_duration_ms"], pad_ms: int = _VAD["speech_pad_ms"]
+) -> tuple[Span, ...]:
+    """Return the seconds in which somebody speaks (Silero, inside the faster-whisper package).
+
+    Args:
+        audio: mono samples at 16 kHz.
+        pause_ms: a shorter silence does not end a stretch of speech.
+        pad_ms: what is added before and after each.
+    """
     _go_offline()
     from faster_whisper.vad import VadOptions, get_speech_timestamps
 
-    options = VadOptions(**(_VAD | {"min_speech_duration_ms": 100}))
+    options = VadOptions(
+        min_speech_duration_ms=100,
+        min_silence_duration_ms=pause_ms,
+        speech_pad_ms=pad_ms,
+        max_speech_duration_s=_VAD["max_speech_duration_s"],
+    )
     found = get_speech_timestamps(audio, options)
     return tuple(Span(start=s["start"] / RATE, end=s["end"] / RATE) for s in found)
 

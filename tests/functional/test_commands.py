@@ -97,7 +97,7 @@ def test_transcribing_leaves_nothing_but_the_models(tmp_path: Path) -> None:
     )
     assert json.loads(run.stdout)["segments"]
     left = {str(p.relative_to(tmp_path).parent) for p in tmp_path.rglob("*") if p.is_file()}
-    assert left == {".cache/clinic/models/whisper-base"}
+    assert left == {".cache/clinic/models/whisper-base", ".cache/clinic/models/resemblyzer-ge2e"}
 
 
 def test_two_sheets_and_a_new_passphrase_may_be_piped_in(tmp_path: Path) -> None:

@@ -70,6 +70,38 @@ class TranscriptionFailed(AuditEvent):
     code: Code
 
 
+@dataclass(frozen=True, slots=True)
+class SpeakersAssigned(AuditEvent):
+    """The voices of a recording were told apart: so many names, on so many segments of the transcript."""
+
+    name: ClassVar[str] = "speakers.assigned"
+    encounter: Id
+    transcript_sha256: Digest
+    model: Id
+    model_sha256: Digest
+    speakers: Count
+    segments: Count
+
+
+@dataclass(frozen=True, slots=True)
+class SpeakersFailed(AuditEvent):
+    """The voices of a recording could not be told apart; the transcript stands without names."""
+
+    name: ClassVar[str] = "speakers.failed"
+    encounter: Id
+    code: Code
+
+
+@dataclass(frozen=True, slots=True)
+class SpeakersCorrected(AuditEvent):
+    """Somebody corrected who said so many segments: a new version of the transcript."""
+
+    name: ClassVar[str] = "speakers.corrected"
+    encounter: Id
+    transcript_sha256: Digest
+    segments: Count
+
+
 EVENTS: Final = (
     RecordingStarted,
     RecordingCompleted,
@@ -77,4 +109,7 @@ EVENTS: Final = (
     TextSubmitted,
     TranscriptionCompleted,
     TranscriptionFailed,
+    SpeakersAssigned,
+    SpeakersFailed,
+    SpeakersCorrected,
 )

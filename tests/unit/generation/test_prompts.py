@@ -56,6 +56,12 @@ def test_history_is_asked_of_what_the_other_sections_leave() -> None:
     assert asked(visit((None, "She is allergic to nuts.")))["GENHX"] == ["Speaker: She is allergic to nuts."]
 
 
+def test_a_numbered_voice_is_nobodys_in_a_prompt() -> None:
+    """A voice of which nobody knows whose it is, is not called the patient's."""
+    for who in ("speaker 1", "Speaker 2"):
+        assert asked(visit((who, "She is allergic to nuts.")))["GENHX"] == ["Speaker: She is allergic to nuts."]
+
+
 def test_an_empty_transcript_asks_nothing() -> None:
     """Nothing said, nothing asked, nothing estimated."""
     prompt = prompt_for(embedded(), Transcript(segments=()))

@@ -37,6 +37,12 @@ def test_short_segment_as_vtt() -> None:
     )
 
 
+def test_a_guessed_role_begins_with_a_capital() -> None:
+    """`patient`, as the transcript has it, is shown as a word at the beginning of a line."""
+    assert "Patient: No fever." in to_srt(transcript("No fever.", speaker="patient"))
+    assert "<v Speaker 2>No fever." in to_vtt(transcript("No fever.", speaker="speaker 2"))
+
+
 def test_long_segment_is_cut_at_word_times() -> None:
     """No cue is longer than two lines, no word is lost, times rise."""
     text = " ".join(f"word{n}" for n in range(60))

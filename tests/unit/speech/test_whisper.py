@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
+from difflib import SequenceMatcher
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,11 @@ from numpy.typing import NDArray
 from clinic.demo import SAMPLE, script
 from clinic.domain import Transcript, Word
 from clinic.errors import ConfigError, InputError, TranscriptionError
+from clinic.speech.attribution import name_speakers
 from clinic.speech.decode import decode
 from clinic.speech.guards import Span
 from clinic.speech.transcriber import mean_confidence, speech_ms
+from clinic.speech.voice import load_voice_encoder
 from clinic.speech.whisper import BLOCK_S, WhisperTranscriber, blocks, confidence, unheard
 from clinic.weights import WHISPER_BASE, assemble
 from tests.unit.speech.sound import tone
@@ -87,6 +90,22 @@ def test_transcript_is_complete(sample: tuple[Transcript, list[float]]) -> None:
     assert progress == sorted(progress)
     assert (progress[0], progress[-1]) == (0.0, 1.0)
     assert len(progress) > 3
+
+
+@pytest.mark.models
+def test_sample_is_told_apart(sample: tuple[Transcript, list[float]]) -> None:
+    """Of the sample's words nearly all go to who says them in the script, and hardly any to the other."""
+    sound = decode([SAMPLE.read_bytes()], max_duration_s=600).samples
+    told = name_speakers(sample[0], sound, lambda: load_voice_encoder(MODELS))
+    assert told.speakers_error is None
+    said = [(word, turn.speaker.lower()) for turn in script() for word in normal(turn.text)]
+    heard = [(word, segment.speaker) for segment in told.segments for word in normal(segment.text)]
+    pairs = SequenceMatcher(None, [w for w, _ in said], [w for w, _ in heard], autojunk=False).get_matching_blocks()
+    both = [(said[p.a + n][1], heard[p.b + n][1]) for p in pairs for n in range(p.size)]
+    right = sum(truth == name for truth, name in both)
+    unknown = sum(name is None for _, name in both)
+    assert len(both) > 0.9 * len(said)
+    assert right > 0.9 * len(both), (right, unknown, len(both))
 
 
 RNG = np.random.default_rng(7)
