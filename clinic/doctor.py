@@ -12,16 +12,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from clinic import __version__
 from clinic.audit.latch import WORDS
 from clinic.audit.witness import verify_witnessed, witnessed
 from clinic.backup.history import History, history
 from clinic.backup.locate import at_hand
 from clinic.backup.schedule import health
+from clinic.bundle.installed import installed, unrecorded
 from clinic.config import Config, KeySource
 from clinic.crypto.keys import Keyring
 from clinic.crypto.local_ca import expires_in, fingerprint
 from clinic.domain import utc_now
-from clinic.errors import ClinicError, PolicyError
+from clinic.errors import ClinicError, ConfigError, PolicyError
 from clinic.generation.launcher import is_answering
 from clinic.generation.profiles import load_profile
 from clinic.home import guard_of, key_usage, open_records, sink_of
@@ -60,6 +62,7 @@ def examine(config: Config, keyring: Keyring | None) -> tuple[Finding, ...]:
         ("speaker model", lambda: _speakers(config)),
         ("generation profile", lambda: _profile(config)),
         ("model server", lambda: _model_server(config)),
+        ("program", lambda: _program(config, keyring)),
         ("database", lambda: _database(config)),
         ("key use", lambda: _key_use(config)),
         ("audit log", lambda: _audit(config, keyring)),
@@ -191,6 +194,21 @@ def _model_server(config: Config) -> Finding:
         detail=f"nothing answers on {config.model_socket}",
         hint="systemctl status clinic-model",
     )
+
+
+def _program(config: Config, keyring: Keyring | None) -> Finding:
+    name = "program"
+    try:
+        found = installed()
+    except ConfigError:
+        return Finding(name, ok=True, detail=f"{__version__}, not installed from a bundle")
+    detail = f"{found.program.version}, from bundle {found.bundle[:12]} built by {found.signer}"
+    if keyring is None:
+        return Finding(name, ok=True, detail=detail)
+    if missing := len(unrecorded(open_records(config, keyring), found)):
+        detail += f"; {missing} entries about it are not in the log"
+        return Finding(name, ok=False, detail=detail, hint="`clinic bundle record`")
+    return Finding(name, ok=True, detail=f"{detail}, recorded with {len(found.licences)} licences")
 
 
 def _database(config: Config) -> Finding:

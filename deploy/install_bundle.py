@@ -339,6 +339,8 @@ def install(options: argparse.Namespace, passed: list[str]) -> int:
             read_file(medium, file)
         print(f"VERIFIED: {name}, {len(manifest['files'])} files, signed by {options.vkey.partition('+')[0]}")
         return 0
+    is_data = not options.data or (options.data / "clinic.toml").is_file()
+    require(is_data, "data_refused", f"there is no data folder at {options.data}")
     if not copied.exists():
         check_box(root, manifest)
         asked = not manifest["licences"] or (root / "accepted-licences.json").exists()
@@ -357,8 +359,8 @@ def install(options: argparse.Namespace, passed: list[str]) -> int:
 
 def roll_back(root: Path, passed: list[str]) -> int:
     """Put the version before in force again."""
+    require((root / "current").exists(), "version_missing", f"nothing is installed in {root}")
     with alone(root):
-        require((root / "current").exists(), "version_missing", f"nothing is installed in {root}")
         return run_switch((root / "current").resolve(), ["--rollback", *passed])
 
 

@@ -91,7 +91,7 @@ def accept_licences(root: Path, version: Path, manifest: Manifest, *, accept: bo
         if not accept and not sys.stdin.isatty():
             message = f"{one['name']}: nobody is here to accept it; --accept-licences accepts it for you"
             raise Refused("licence_unaccepted", message, 2)
-        say(f"\n===== {one['name']}, for {', '.join(one['covers'])} =====\n")
+        say(f"\n===== {one['name']}, of {one['id']} =====\n")
         say(f"(accepted by option; the text is {one['path']})" if accept else words)
         if not accept and input(f"Do you accept {one['name']} for this clinic? Type accept: ").strip() != "accept":
             raise Refused("licence_unaccepted", f"{one['name']} was not accepted; nothing was changed", 2)

@@ -76,22 +76,28 @@ def installed(program: Path = PROGRAM) -> Installed:
         ) from None
 
 
-def record(records: Records, found: Installed) -> int:
-    """Append to the audit log what it does not hold yet; return the number of new entries.
+def unrecorded(records: Records, found: Installed) -> tuple[AuditEvent, ...]:
+    """Return what the log does not hold yet of this installation.
 
-    A version that was left and came back (a rollback) is recorded again: the last one recorded is the one in force.
+    A version that was left and came back (a roll-back) is new again: the last one recorded is the one in force.
     """
-    new = 0
+    last, accepted = "", set()
+    for entry in records.audit.entries():
+        if entry.event == LicenceAccepted.name:
+            accepted.add(json.loads(entry.body)["sha256"])
+        elif entry.event == ProgramInstalled.name:
+            last = json.loads(entry.body)["bundle"]
+    return tuple(
+        event
+        for event in found.events()
+        if (event.sha256 not in accepted if isinstance(event, LicenceAccepted) else found.bundle != last)
+    )
+
+
+def record(records: Records, found: Installed) -> int:
+    """Append to the audit log what it does not hold yet; return the number of new entries."""
     with records.write() as tx:
-        last, accepted = "", set()
-        for entry in records.audit.entries():
-            if entry.event == LicenceAccepted.name:
-                accepted.add(json.loads(entry.body)["sha256"])
-            elif entry.event == ProgramInstalled.name:
-                last = json.loads(entry.body)["bundle"]
-        for event in found.events():
-            known = event.sha256 in accepted if isinstance(event, LicenceAccepted) else found.bundle == last
-            if not known:
-                tx.append(event, actor=OPERATOR)
-                new += 1
-    return new
+        new = unrecorded(records, found)
+        for event in new:
+            tx.append(event, actor=OPERATOR)
+    return len(new)

@@ -191,6 +191,7 @@ def _read(path: Path, content: Content, pin: Pin) -> Wheel:
             metadata = email.message_from_bytes(archive.read(inside))
             unpacked = sum(info.file_size for info in archive.infolist())
             texts = [n for n in archive.namelist() if re.search(r"\.dist-info/(licenses/)?(LICEN[CS]E|COPYING)", n)]
+            only_metadata = all(".dist-info/" in name for name in archive.namelist())
     except (zipfile.BadZipFile, ValueError) as error:
         raise InputError(
             f"`{path.name}` is no wheel: {error}", code="wheel_damaged", hint="remove it and fetch it again"
@@ -199,7 +200,8 @@ def _read(path: Path, content: Content, pin: Pin) -> Wheel:
         raise InputError(
             f"`{path.name}` says it is another package", code="wheel_damaged", hint="is the pin right? `make lock`"
         )
-    licence = next(_licences(metadata), f"text in {texts[0]}" if texts else None)
+    otherwise = f"text in {texts[0]}" if texts else "none: no files of its own" if only_metadata else None
+    licence = next(_licences(metadata), otherwise)
     is_spdx = metadata["License-Expression"] is not None
     return Wheel(path, content, pin.name, pin.version, licence, is_spdx, unpacked)
 

