@@ -48,6 +48,7 @@ from clinic.web import (
     security,
     sessions,
     shredding,
+    speakers,
     stopped,
     versions,
 )
@@ -62,6 +63,7 @@ _BLUEPRINTS = (
     patients.blueprint,
     encounters.blueprint,
     recordings.blueprint,
+    speakers.blueprint,
     notes.blueprint,
     checking.blueprint,
     versions.blueprint,

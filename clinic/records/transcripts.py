@@ -58,6 +58,12 @@ class Transcripts:
         row = self._newest(encounter_id)
         return None if row is None else self._open(row)
 
+    def first(self, encounter_id: str) -> Transcript | None:
+        """Return the first version, if there is one: of a recording, what the machine heard."""
+        rows = select(TranscriptRow).where(TranscriptRow.encounter_id == encounter_id)
+        row = self._work.session.scalar(rows.order_by(TranscriptRow.version).limit(1))
+        return None if row is None else self._open(row)
+
     def check_all(self, encounter_id: str) -> None:
         """Open every version.
 

@@ -24,7 +24,7 @@ from clinic.records.notes import StoredNote
 from clinic.records.patients import PatientData
 from clinic.records.recordings import Recording
 from clinic.records.records import Transaction
-from clinic.web import note_templates, omissions, processing, red_flags, sessions, wording
+from clinic.web import note_templates, omissions, processing, red_flags, sessions, speaking, wording
 from clinic.web.access import allow
 from clinic.web.forms import ConsentForm, EncounterForm, TextForm
 from clinic.web.ports import services
@@ -105,6 +105,7 @@ def render(
     with services().records.write() as tx:
         page = load(tx, encounter_id)
         record_view(tx, page.encounter)
+        speakers = speaking.view(tx, page.encounter, page.transcript, own=page.own)
         names = {user.id: user.display_name for user in tx.users.list()}
     return render_template(
         "encounters/show.html",
@@ -116,6 +117,7 @@ def render(
         sections=note_templates.sections(page.encounter.template, page.note.note if page.note else None),
         missing=omissions.views(page.encounter.template, page.note, page.transcript),
         red_flags=red_flags.views(page.transcript),
+        speakers=speakers,
         problems=problems or {},
         values=values or {},
         attestation=ATTESTATION,

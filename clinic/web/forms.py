@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from clinic.audit.search import Search
 from clinic.domain import Consent, EncounterKind, GlassReason, Role, ShredReason
 from clinic.errors import InputError
+from clinic.speech.correction import KNOWN
 
 _BIRTH_YEARS = 130
 
@@ -229,6 +230,47 @@ class OmissionForm(VersionForm):
     omission: Annotated[int, Field(ge=0)]
     section: Annotated[str, Field(min_length=1, max_length=100)]
     problems = {"omission": "choose what to add", "section": "choose a section of the note"}
+
+
+class SpeakerForm(Form):
+    """Who spoke: `change` is `swap`, `automatic`, `one:SEGMENT:SPEAKER` or `all:SPEAKER:SPEAKER`, by the button.
+
+    `sha256` names the version of the transcript that the clinician saw.
+    """
+
+    change: Annotated[str, Field(max_length=200)]
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    problems = {"change": "choose who spoke", "sha256": "load the page again"}
+
+    @field_validator("change")
+    @classmethod
+    def _is_known(cls, value: str) -> str:
+        what, *rest = value.split(":")
+        simple = what in ("swap", "automatic") and not rest
+        named = what in ("one", "all") and len(rest) == 2 and rest[1] in KNOWN  # noqa: PLR2004 - of whom, and who
+        if not (simple or named):
+            raise ValueError("no such change")
+        return value
+
+    @property
+    def what(self) -> str:
+        """The kind of change."""
+        return self.change.partition(":")[0]
+
+    @property
+    def subject(self) -> str | None:
+        """The segment, or the speaker so far."""
+        return self.change.split(":")[1] if ":" in self.change else None
+
+    @property
+    def segment(self) -> str | None:
+        """The one segment that changes."""
+        return self.subject if self.what == "one" else None
+
+    @property
+    def speaker(self) -> str | None:
+        """Who it was."""
+        return self.change.split(":")[2] if ":" in self.change else None
 
 
 class SignForm(VersionForm):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from clinic.consultation import Consultation
-from clinic.domain import EncounterId, EncounterKind, Role, Segment, Transcript, Word
+from clinic.domain import EncounterId, EncounterKind, EncounterState, Role, Segment, Transcript, Word
 from clinic.errors import ConfigError
 from clinic.policy.detectors.red_flags import transcript_red_flags
 from clinic.records.patients import Patient
@@ -17,7 +18,7 @@ from clinic.speech import attribution
 from clinic.speech.speakers import Turn
 from clinic.speech.voice import VoiceEncoder
 from tests.conftest import SAMPLE
-from tests.functional.web_world import World
+from tests.functional.web_world import NOTE, Browser, World
 
 SENTENCES = (
     "Good morning, how can I help you today? Do you have any fever?",
@@ -144,3 +145,147 @@ def test_a_guessed_name_lowers_no_red_flag() -> None:
     spoken = typed.model_copy(update={"start": 0.0, "end": 3.0})
     assert [f.standing for f in transcript_red_flags(Transcript(segments=(spoken,)))] == ["stated"]
     assert [f.standing for f in transcript_red_flags(Transcript(segments=(typed,)))] == ["asked"]
+
+
+# --- correcting ---------------------------------------------------------------------------------------
+
+
+def corrected(world: World, patient: Patient, monkeypatch: pytest.MonkeyPatch) -> tuple[EncounterId, Browser]:
+    """Return an encounter of which the speakers were heard, reviewed in a browser."""
+    monkeypatch.setattr(attribution, "tell_apart", turns)
+    encounter, _ = heard(world, patient, lambda: None)  # type: ignore[arg-type, return-value]
+    with world.records.write() as tx:
+        tx.encounters.mark(encounter, state=EncounterState.DENIED)
+    return encounter, world.browser(Role.CLINICIAN)
+
+
+def shown_version(browser: Browser, encounter: EncounterId) -> str:
+    """Load the page and return the version of the transcript that it shows."""
+    found = re.search(r'name="sha256" value="([0-9a-f]{64})"', browser.get(f"/encounters/{encounter}").text)
+    assert found is not None
+    return found.group(1)
+
+
+def current(world: World, encounter: EncounterId) -> Transcript:
+    """Return the newest transcript."""
+    with world.records.read() as tx:
+        stored = tx.transcripts.current(encounter)
+    assert stored is not None
+    return stored
+
+
+@pytest.mark.parametrize(
+    ("change", "after"),
+    [
+        ("swap", ["patient", "clinician", "patient", "clinician"]),
+        ("one:s2:clinician", ["clinician", "clinician", "clinician", "patient"]),
+        ("all:patient:relative", ["clinician", "relative", "clinician", "relative"]),
+    ],
+    ids=["swap", "one", "all"],
+)
+def test_one_click_corrects(
+    world: World, patient: Patient, monkeypatch: pytest.MonkeyPatch, change: str, after: list[str]
+) -> None:
+    """One request changes who spoke, and nothing else; it is recorded, and one more brings back what was heard."""
+    encounter, browser = corrected(world, patient, monkeypatch)
+    before = current(world, encounter)
+    done = browser.post(f"/encounters/{encounter}/speakers", change=change, sha256=shown_version(browser, encounter))
+    assert done.status_code == 303
+    stored = current(world, encounter)
+    assert names(stored) == after
+    assert [s.model_copy(update={"speaker": None}) for s in stored.segments] == [
+        s.model_copy(update={"speaker": None}) for s in before.segments
+    ]
+    entry = [e for e in world.records.audit.entries() if e.event == "speakers.corrected"][-1]
+    count = sum(a != b for a, b in zip(names(before), after, strict=True))
+    assert f'"segments":{count},'.encode() in entry.body
+    with world.records.read() as tx:
+        assert tx.transcripts.first(encounter) == before
+    assert world.records.sweep() == ()
+    browser.post(f"/encounters/{encounter}/speakers", change="automatic", sha256=shown_version(browser, encounter))
+    assert current(world, encounter) == before
+    assert world.records.audit.verify().ok
+
+
+def test_the_button_of_a_line_offers_the_other(world: World, patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With two speakers a click on a name gives the line to the other; nothing corrected, nothing to bring back."""
+    encounter, browser = corrected(world, patient, monkeypatch)
+    page = browser.get(f"/encounters/{encounter}").text
+    assert re.findall(r'value="(one:s\d:\w+)"', page) == [
+        "one:s1:patient",
+        "one:s2:clinician",
+        "one:s3:patient",
+        "one:s4:clinician",
+    ]
+    assert "speakers-automatic" not in page
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["one:s2:Dr. Miller", "one:s2:<b>", "all:patient:", "one:s2", "else", "swap:s1:patient"],
+    ids=["a name", "markup", "nobody", "half", "unknown", "too much"],
+)
+def test_other_changes_are_refused(
+    world: World, patient: Patient, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """What is not on the list changes nothing and is not repeated."""
+    encounter, browser = corrected(world, patient, monkeypatch)
+    before, events = current(world, encounter), world.events().count("speakers.corrected")
+    done = browser.post(f"/encounters/{encounter}/speakers", change=change, sha256=shown_version(browser, encounter))
+    assert done.status_code == 422
+    assert "Miller" not in done.text
+    assert (current(world, encounter), world.events().count("speakers.corrected")) == (before, events)
+
+
+def test_an_unknown_segment_is_refused(world: World, patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A segment that is not there is not made."""
+    encounter, browser = corrected(world, patient, monkeypatch)
+    sha256 = shown_version(browser, encounter)
+    assert browser.post(f"/encounters/{encounter}/speakers", change="one:s99:patient", sha256=sha256).status_code == 404
+
+
+def test_a_replayed_correction_is_a_conflict(world: World, patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sent twice, a swap does not undo itself: the second names a version that is no longer the newest."""
+    encounter, browser = corrected(world, patient, monkeypatch)
+    sha256 = shown_version(browser, encounter)
+    answers = [
+        browser.post(f"/encounters/{encounter}/speakers", change="swap", sha256=sha256).status_code for _ in range(2)
+    ]
+    assert answers == [303, 409]
+    assert names(current(world, encounter))[0] == "patient"
+
+
+@pytest.mark.parametrize("state", [EncounterState.QUEUED, EncounterState.RUNNING])
+def test_not_while_the_job_runs(
+    world: World, patient: Patient, monkeypatch: pytest.MonkeyPatch, state: EncounterState
+) -> None:
+    """The transcript that a job works on stays."""
+    encounter, browser = corrected(world, patient, monkeypatch)
+    sha256 = shown_version(browser, encounter)
+    with world.records.write() as tx:
+        tx.encounters.mark(encounter, state=state)
+    assert browser.post(f"/encounters/{encounter}/speakers", change="swap", sha256=sha256).status_code == 409
+    assert names(current(world, encounter))[0] == "clinician"
+
+
+def test_not_once_signed(world: World, patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a note was signed over stays as it was read."""
+    encounter, browser = corrected(world, patient, monkeypatch)
+    sha256 = shown_version(browser, encounter)
+    note = NOTE.model_copy(update={"statements": NOTE.statements[:1]})
+    with world.records.write() as tx:
+        tx.notes.store_draft(encounter, note, generation_id=None, actor=world.actor())
+        tx.encounters.mark(encounter, state=EncounterState.DRAFTED)
+        tx.notes.sign(encounter, expected_version=1, attestation="read", actor=world.actor())
+    assert browser.post(f"/encounters/{encounter}/speakers", change="swap", sha256=sha256).status_code == 409
+    assert "speakers-form" not in browser.get(f"/encounters/{encounter}").text
+    assert names(current(world, encounter))[0] == "clinician"
+
+
+def test_a_colleague_corrects_nothing(world: World, patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another clinician sees the names without buttons, and a forged request is refused."""
+    encounter, browser = corrected(world, patient, monkeypatch)
+    sha256, colleague = shown_version(browser, encounter), world.colleague()
+    assert "speakers-form" not in colleague.get(f"/encounters/{encounter}").text
+    assert colleague.post(f"/encounters/{encounter}/speakers", change="swap", sha256=sha256).status_code == 409
+    assert names(current(world, encounter))[0] == "clinician"

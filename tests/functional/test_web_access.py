@@ -14,7 +14,7 @@ from clinic.web.access import declared
 from tests.functional.web_world import World
 
 PUBLIC = {"auth.login", "auth.sign_in", "health.health", "health.authority", "health.authority_certificate", "static"}
-CLINICAL = {"day", "patients", "encounters", "recordings", "notes", "checking", "versions", "copies"}
+CLINICAL = {"day", "patients", "encounters", "recordings", "notes", "checking", "speakers", "versions", "copies"}
 UNSAFE = {"POST", "PUT", "PATCH", "DELETE"}
 
 
