@@ -371,7 +371,9 @@ class Clinic:
         headers = {"Idempotency-Key": key or str(uuid.uuid4())}
         if body is None:
             return self._json("POST", path, None, headers)
-        return self._json("POST", path, json.dumps(body).encode(), headers | {"Content-Type": "application/json"})
+        return self._json(
+            "POST", path, json.dumps(body, ensure_ascii=False).encode(), headers | {"Content-Type": "application/json"}
+        )
 
     def _json(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Any:
         request = Request(method, PREFIX + path, self._headers(headers), body)

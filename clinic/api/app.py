@@ -24,7 +24,9 @@ from clinic.api.operations import CONVERTERS, Operation, Raw
 from clinic.api.ports import Services
 from clinic.errors import ClinicError, SealedError
 
-BODY_LIMIT: Final = 1024 * 1024
+BODY_LIMIT: Final = 3 * 1024 * 1024
+"""The longest text, each character written as two escapes of JSON; chunks have a limit of their own."""
+
 _HEADERS: Final = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",

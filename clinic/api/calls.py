@@ -32,6 +32,7 @@ from clinic.api.problems import BodyError, FieldProblem, HeaderError, RateError
 from clinic.domain import Actor
 from clinic.errors import AuthenticationError, InputError, JobError, RecordError
 from clinic.records.answers import StoredAnswer
+from clinic.records.recordings import MAX_CHUNK
 from clinic.records.records import Transaction
 from clinic.records.tokens import ApiToken, Presented
 
@@ -137,6 +138,8 @@ class Call:
             wanted = self.operation.body if isinstance(self.operation.body, str) else _JSON
             if request.mimetype != wanted or request.headers.get("Content-Encoding", "identity") != "identity":
                 raise UnsupportedMediaType
+            if wanted != _JSON:
+                request.max_content_length = MAX_CHUNK
             self._raw = request.get_data(cache=False)
         return self._raw
 

@@ -77,7 +77,7 @@ _HTTP: Final = {
     400: ("request_invalid", "the request could not be understood", "send what the OpenAPI document says"),
     404: ("route_unknown", "there is nothing at this address", "`clinic api openapi` lists all addresses"),
     405: ("method_not_allowed", "this address does not take that method", "the header Allow names those that it takes"),
-    413: ("too_large", "what was sent is larger than allowed", "at most 1 MiB; send audio in chunks"),
+    413: ("too_large", "what was sent is larger than allowed", "a chunk has at most 1 MiB, a document 3 MiB"),
     415: ("media_type", "the body is of a kind that is not taken here", "application/json, and for a chunk its bytes"),
 }
 

@@ -216,6 +216,21 @@ def test_only_the_newest_recording_is_completed(emr: Program, patient: Patient) 
     assert refused.value.code == "record_conflict"
 
 
+def test_the_longest_text_is_taken_in_any_script(emr: Program, patient: Patient) -> None:
+    """200,000 characters, each of them two escapes in JSON; one more is refused, and so is a body beyond all texts."""
+    clinic = emr.client
+    encounter = clinic.open_encounter(patient.id, kind="dictation")["id"]
+    clinic.record_consent(encounter, "given")
+    path, text = f"/encounters/{encounter}/text", "Cough. " + "\U0001f600" * 199_993
+    headers = {"Content-Type": "application/json"}
+    assert code(emr.call("POST", path, data=json.dumps({"text": text + "."}).encode(), headers=headers)) == (
+        "input_invalid"
+    )
+    assert code(emr.call("POST", path, data=b" " * (3 * 2**20 + 1), headers=headers)) == "too_large"
+    answer = emr.call("POST", path, data=json.dumps({"text": text}).encode(), headers=headers)
+    assert answer.status_code == 202
+
+
 def test_without_consent_nothing_is_taken_or_shown(world: World, emr: Program, patient: Patient) -> None:
     """The same rules as in the form, before the answer and after it is withdrawn."""
     clinic = emr.client
