@@ -284,6 +284,8 @@ def check_box(root: Path, manifest: dict[str, Any]) -> None:
 def alone(root: Path) -> Iterator[None]:
     """Be the only installation that runs here."""
     root.mkdir(parents=True, exist_ok=True)
+    right = root.stat().st_uid == os.geteuid()  # else its owner chooses what runs here as root
+    require(right, "box_unfit", f"{root} belongs to another account: chown it to whoever installs, or choose another")
     require(not root.stat().st_mode & 0o022, "box_unfit", f"others may write to {root}: chmod go-w {root}")
     with (root / ".lock").open("w") as lock:
         os.set_inheritable(lock.fileno(), True)  # noqa: FBT003 - what it starts holds the lock on, if it is killed
@@ -325,14 +327,19 @@ def copy_files(root: Path, version: Path, medium: Medium, manifest: dict[str, An
         (version / "models" / name).symlink_to(Path("../../../models") / digest)
 
 
+def is_copied(version: Path, text: bytes) -> bool:
+    """Tell whether a version was copied to its end: its manifest is written last, and may have been cut off."""
+    copied = version / "manifest.json"
+    return copied.is_file() and copied.read_bytes() == text
+
+
 def install(options: argparse.Namespace, passed: list[str]) -> int:
     """Verify or install a bundle; return the exit status."""
     root, medium = options.root.absolute(), Medium(options.bundle)
     manifest, text = read_manifest(medium, options.vkey)
     digest = hashlib.sha256(text).hexdigest()
     version, name = root / "versions" / digest, f"clinic {manifest['program']['version']} ({digest[:12]})"
-    copied = version / "manifest.json"
-    if options.verify or not copied.exists():
+    if options.verify or not is_copied(version, text):
         check_contents(medium, manifest)
     if options.verify:
         for file in each(manifest):
@@ -341,16 +348,16 @@ def install(options: argparse.Namespace, passed: list[str]) -> int:
         return 0
     is_data = not options.data or (options.data / "clinic.toml").is_file()
     require(is_data, "data_refused", f"there is no data folder at {options.data}")
-    if not copied.exists():
+    if not is_copied(version, text):
         check_box(root, manifest)
         asked = not manifest["licences"] or (root / "accepted-licences.json").exists()
         if not (asked or options.accept_licences or sys.stdin.isatty()):
             raise Refused("licence_unaccepted", "nobody is here to accept the licences: --accept-licences", 2)
     with alone(root):
-        if not copied.exists():
+        if not is_copied(version, text):
             say(f"copying {name} to {version}")
             copy_files(root, version, medium, manifest)
-            with copied.open("wb") as out:  # last: what it names is there, and was verified
+            with (version / "manifest.json").open("wb") as out:  # last: what it names is there, and was verified
                 out.write(text)
                 out.flush()
                 os.fsync(out.fileno())

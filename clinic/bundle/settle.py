@@ -81,14 +81,17 @@ def settle(
                 hint="make a backup with the program that wrote it, run `clinic migrate`, then install again",
             )
         with alone(config.run_dir):
-            pass  # whoever starts now finds the schema locked, or newer
-    keyring = unlock_home(config, passphrase=passphrase)
-    if migrate and old is not None:
+            pass  # told before the backup, which takes a while
+        unlock_home(config, passphrase=passphrase)  # a wrong passphrase is told before, too; let go at once
         _back_up(config, old, backup_to, passphrase)
-        engine = open_engine(config.database)
-        upgrade(engine, config.migrations_dir)
-        engine.dispose()
-        create_store(config)
+        with alone(
+            config.run_dir
+        ):  # INVARIANT: no program that was started during the backup works on what is migrated
+            engine = open_engine(config.database)
+            upgrade(engine, config.migrations_dir)
+            engine.dispose()
+            create_store(config)
+    keyring = unlock_home(config, passphrase=passphrase)
     records = open_records(config, keyring)
     try:
         return Settled(migrated=migrate, recorded=record(records, found))

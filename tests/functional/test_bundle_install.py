@@ -239,6 +239,29 @@ def test_a_half_copied_version_is_not_taken_for_whole(bundles: tuple[Path, Path]
     assert not version.exists()
 
 
+@pytest.mark.parametrize("kept", [0, 100], ids=["empty", "half"])
+def test_a_manifest_that_was_cut_off_is_copied_again(bundles: tuple[Path, Path], tmp_path: Path, kept: int) -> None:
+    """Power that is lost while the last file of a copy is written: the same command ends it."""
+    installer, root = load(), tmp_path / "opt"
+    _, text = installer.read_manifest(installer.Medium(bundles[0]), VKEY)
+    version = root / "versions" / installer.hashlib.sha256(text).hexdigest()
+    version.mkdir(parents=True)
+    (version / "manifest.json").write_bytes(text[:kept])
+    done = run_installer(bundles[0], "--vkey", VKEY, "--root", root, "--accept-licences")
+    assert done.returncode == 0, done.stderr
+    assert in_force(root) == "1.0, with leaf"
+
+
+def test_a_folder_of_another_account_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its owner could put there what root then runs; whoever installs owns it."""
+    installer, root = load(), tmp_path / "opt"
+    with installer.alone(root):
+        pass
+    monkeypatch.setattr(installer.os, "geteuid", lambda: root.stat().st_uid + 1)
+    with pytest.raises(installer.Refused, match="box_unfit"), installer.alone(root):
+        pass
+
+
 def refused(*arguments: object) -> str:
     """Return the code with which the installer refuses."""
     done = run_installer(*arguments)

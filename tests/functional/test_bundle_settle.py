@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -125,6 +126,28 @@ def test_a_clinic_that_runs_is_left_alone(config: Config, tmp_path: Path) -> Non
     assert revision(config) == older
     assert not (tmp_path / "calls").exists()
     del keyring
+
+
+@pytest.mark.parametrize("held", [True, False], ids=["started", "control"])
+def test_a_clinic_that_starts_during_the_backup_is_left_alone(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, held: bool
+) -> None:
+    """Whoever has the keys after the backup works on the old schema: it is not changed under them."""
+    older, running = make_older(config), []
+    real = settle_module._back_up
+
+    def started_meanwhile(*arguments: Any) -> None:
+        real(*arguments)
+        if held:
+            running.append(unlock_home(config))
+
+    monkeypatch.setattr(settle_module, "_back_up", started_meanwhile)
+    code = None
+    try:
+        settle(config, FOUND, old=old_program(tmp_path), backup_to=None, passphrase=None)
+    except ClinicError as error:
+        code = error.code
+    assert (code, revision(config) == older) == (("keys_in_use", True) if held else (None, False))
 
 
 def test_a_newer_database_is_refused(config: Config) -> None:
