@@ -16,8 +16,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import islice
-from re import _constants as sre  # type: ignore[attr-defined]
-from re import _parser as parser  # type: ignore[attr-defined]
+from re import _constants as sre  # type: ignore[attr-defined,unused-ignore]  # by what else is checked
+from re import _parser as parser  # type: ignore[attr-defined,unused-ignore]  # by what else is checked
 from typing import Any
 
 WIDEST = 1200
