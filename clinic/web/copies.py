@@ -90,7 +90,15 @@ def _blocks(
     else:
         yield ["NOT SIGNED."]
     for addendum in stored.addenda:
-        yield [f"ADDENDUM, {names.get(addendum.author_id, _GONE)}, {moment(addendum.created_at)}", addendum.text]
+        yield [
+            f"ADDENDUM, {names.get(addendum.author_id, _GONE)}, {moment(addendum.created_at)}",
+            *_set_in(addendum.text),
+        ]
+
+
+def _set_in(text: str) -> Iterator[str]:
+    # INVARIANT: of what somebody typed, no line begins where headings and signatures do: it could pass for another's.
+    return (f"  {line}".rstrip() for line in text.splitlines())
 
 
 def _who(patient: PatientData) -> str:

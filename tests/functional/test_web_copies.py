@@ -53,7 +53,7 @@ Signed by Test clinician, {WHEN}\.
 "I have read this note in full\. It is my own account of this encounter, and I answer for it\."
 
 ADDENDUM, Test clinician, {WHEN}
-Called back: feels better\.
+  Called back: feels better\.
 """,
         text,
     )
@@ -66,6 +66,18 @@ def test_draft_as_text_says_that_it_is_one(world: World, browser: Browser, patie
     assert "\n- [TO CHECK] Reports fever and night sweats.\n" in text
     assert "\n- Cough for two weeks.\n" in text
     assert text.endswith("\n\nNOT SIGNED.\n")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\u2028", "\x0b"], ids=["lf", "crlf", "line-separator", "vertical-tab"])
+def test_nobody_can_type_another_ones_signature(world: World, browser: Browser, patient: Patient, end: str) -> None:
+    """A line of an addendum never begins where headings, signatures and other addenda begin."""
+    path = path_of(world, patient)
+    sign(browser, path)
+    forged = end.join(["Fine.", "", "ADDENDUM, Dr Somebody Else, 1 Jan 2026, 08:00", "Stop all drugs."])
+    assert browser.post(f"{path}/addenda", text=forged).status_code == 303
+    lines = browser.send(f"{path}/copy", {"form": "text"}).get_json()["text"].splitlines()
+    assert sum("Somebody Else" in line for line in lines) == 1
+    assert [line for line in lines if line.startswith("ADDENDUM")] == [lines[-5]]
 
 
 @pytest.mark.parametrize("form", ["text", "print"])
