@@ -112,11 +112,16 @@ class Encounters:
             conditions.append(EncounterRow.state == state.value)
         return self._find(_newest(*conditions))
 
-    def of_the_day(self, since: datetime, *, clinician_id: str | None = None) -> tuple[Encounter, ...]:
+    def of_the_day(
+        self, since: datetime, *, clinician_id: str | None = None, limit: int
+    ) -> tuple[tuple[Encounter, ...], int]:
         """Return what was opened or worked on since a moment, and everything unfinished, newest first.
 
         An encounter whose patient refused or withdrew consent is not unfinished.  Those of patients whose record is
         destroyed are left out.
+
+        Returns:
+            The newest `limit`, and how many there are in all.
         """
         answered_no = (Consent.REFUSED.value, Consent.WITHDRAWN.value)
         unfinished = and_(EncounterRow.state != EncounterState.SIGNED.value, EncounterRow.consent.not_in(answered_no))
@@ -124,7 +129,8 @@ class Encounters:
         conditions = [or_(EncounterRow.updated_at >= since, unfinished), living]
         if clinician_id is not None:
             conditions.append(EncounterRow.clinician_id == clinician_id)
-        return self._find(_newest(*conditions))
+        total = self._work.session.scalar(select(func.count()).select_from(EncounterRow).where(*conditions)) or 0
+        return self._find(_newest(*conditions).limit(limit)), total
 
     def require_living(self, encounter_id: str) -> None:
         """Raise `patient_shredded` if the record of the encounter's patient was destroyed."""

@@ -62,16 +62,16 @@ def show() -> ResponseReturnValue:
     form = DayForm.from_query()
     positions = _positions()
     with services().records.write() as tx:
-        everything = _of_the_day(tx, form)
-        patients = tx.patients.named([e.patient_id for e in everything[:MOST]], sessions.actor())
+        newest, total = _of_the_day(tx, form)
+        patients = tx.patients.named([e.patient_id for e in newest], sessions.actor())
         names = {user.id: user.display_name for user in tx.users.list()}
     return render_template(
         "day/_list.html" if "X-Fragment" in request.headers else "day/show.html",
-        rows=[_row(encounter, patients, positions) for encounter in everything[:MOST]],
+        rows=[_row(encounter, patients, positions) for encounter in newest],
         groups=wording.DAY_GROUPS,
         names=names,
         show=form.show,
-        total=len(everything),
+        total=total,
         most=MOST,
         queue_unread=positions is None,
     )
@@ -83,7 +83,7 @@ def state() -> Response:
     """Say where each encounter of the list stands (asked by the page every few seconds)."""
     positions = _positions()
     with services().records.read() as tx:
-        everything = _of_the_day(tx, DayForm.from_query())
+        newest, _ = _of_the_day(tx, DayForm.from_query())
     return jsonify(
         encounters=[
             {
@@ -92,7 +92,7 @@ def state() -> Response:
                 "label": wording.STATES[encounter.state],
                 "place": place(encounter, positions),
             }
-            for encounter in everything[:MOST]
+            for encounter in newest
         ]
     )
 
@@ -109,10 +109,10 @@ def place(encounter: Encounter, positions: Mapping[EncounterId, int] | None) -> 
     return "About to begin" if turn is None else "Next in the queue" if turn == 1 else f"Number {turn} in the queue"
 
 
-def _of_the_day(tx: Transaction, form: DayForm) -> tuple[Encounter, ...]:
+def _of_the_day(tx: Transaction, form: DayForm) -> tuple[tuple[Encounter, ...], int]:
     midnight = services().records.clock().astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
     mine = sessions.signed_in().id if form.show == "mine" else None
-    return tx.encounters.of_the_day(midnight, clinician_id=mine)
+    return tx.encounters.of_the_day(midnight, clinician_id=mine, limit=MOST)
 
 
 def _positions() -> Mapping[EncounterId, int] | None:

@@ -93,11 +93,13 @@ def test_day_holds_what_is_new_and_what_is_unfinished(records: Records, patient:
     names = {encounter.id: name for name, encounter in answers.items()}
     for since, expected in ((clock.moment, set(answers)), (clock.moment + timedelta(days=1), {"open", "drafted"})):
         with records.read() as tx:
-            assert {names[e.id] for e in tx.encounters.of_the_day(since)} == expected
-            assert tx.encounters.of_the_day(since, clinician_id="nobody") == ()
+            assert {names[e.id] for e in tx.encounters.of_the_day(since, limit=9)[0]} == expected
+            newest, total = tx.encounters.of_the_day(since, limit=1)
+            assert (len(newest), total) == (min(1, len(expected)), len(expected))
+            assert tx.encounters.of_the_day(since, clinician_id="nobody", limit=9) == ((), 0)
     records.shred(patient.id, reason=ShredReason.PATIENT_REQUEST, actor=CLINICIAN)
     with records.read() as tx:
-        assert tx.encounters.of_the_day(clock.moment) == ()
+        assert tx.encounters.of_the_day(clock.moment, limit=9) == ((), 0)
 
 
 @pytest.mark.parametrize("consent", list(Consent))
