@@ -112,8 +112,13 @@ def require_stopped(encounter: Encounter) -> None:
 
 
 def record_consent(tx: Transaction, encounter_id: EncounterId, consent: Consent, *, actor: Actor) -> Encounter:
-    """Record the patient's answer."""
+    """Record the patient's answer.
+
+    Raises:
+        RecordError: `note_locked`, `patient_shredded`.
+    """
     require_unsigned(tx.encounters.get(encounter_id))
+    tx.encounters.require_living(encounter_id)
     return tx.encounters.record_consent(encounter_id, consent, actor)
 
 

@@ -11,7 +11,7 @@ Rules kept here:
 
 from __future__ import annotations
 
-import hashlib
+import hmac
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -223,6 +223,7 @@ def admit(services: Services, operation: Operation, rates: Rates, under_way: Und
         AuthenticationError: `token_missing`, `token_invalid`, `token_revoked`, `token_expired`, `account_disabled`
             (401), `scope_missing` (403).
         RateError: `too_many_requests`.
+        BodyError: a parameter in the address of an operation that takes none.
     """
     presented, seen = _look_up(services)
     token, user = presented.token, presented.user
@@ -237,6 +238,8 @@ def admit(services: Services, operation: Operation, rates: Rates, under_way: Und
         raise AuthenticationError(
             "this token may not do that", code="scope_missing", hint=f"it needs the scope `{operation.scope.value}`"
         )
+    if operation.query is None and request.args:
+        raise BodyError((FieldProblem(field="", problem="extra_forbidden"),))
     if not seen:
         with services.records.write() as tx:
             tx.tokens.touch(token.id)
@@ -280,7 +283,14 @@ def _idempotency_key() -> str:
 
 
 def _digest(operation: str, path: str, body: bytes) -> str:
-    return hashlib.sha256(json.dumps([operation, path]).encode() + b"\n" + body).hexdigest()
+    """Return what tells a request from another one under the same idempotency key.
+
+    Keyed by the token, of which only a hash is stored: whoever has the clinic's keys cannot guess a patient's name by
+    trying names, also not once the patient's record is destroyed.
+    """
+    bearer = _BEARER.fullmatch(request.headers.get("Authorization", ""))
+    secret = bearer[1].encode() if bearer else b""
+    return hmac.new(secret, json.dumps([operation, path]).encode() + b"\n" + body, "sha256").hexdigest()
 
 
 def _json(status: int, body: str, *, replayed: bool = False) -> Response:

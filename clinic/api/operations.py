@@ -90,15 +90,13 @@ class Operation:
     @property
     def documented_problems(self) -> tuple[int, ...]:
         """All statuses of problems, in order."""
-        found = {401, 403, 429, 500, 503, 507} | self.problems
+        found = {401, 403, 422, 429, 500, 503, 507} | self.problems
         if self.parameters:
             found |= {404}
         if self.body is not None:
-            found |= {413, 415, 422}
-        if self.query is not None:
-            found |= {422}
+            found |= {413, 415}
         if self.once:
-            found |= {400, 409, 422}
+            found |= {400, 409}
         return tuple(sorted(found))
 
 

@@ -90,6 +90,8 @@ _USES: Final[dict[str, Use]] = {
     "patient.shredded": Use.DESTROYED,
 }
 _COMMON: Final = ("patients.listed", "log.exported", "backup.created")
+_PROGRAM_READS: Final = ("show_", "take_")
+"""How the operations of the JSON API begin that give out a record."""
 _TIES: Final = ("encounter", "generation")
 _COLUMNS: Final = ("entry", "when_utc", "user_id", "user", "role", "use", "event", "encounter", "purpose", "proof")
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
@@ -212,11 +214,17 @@ def _line(entry: Entry, body: dict[str, Any], proof: Proof) -> Line:
         actor=entry.actor,
         role=entry.role,
         event=entry.event,
-        use=_USES.get(entry.event, Use.OTHER),
+        use=_use(entry.event, body),
         encounter=body.get("encounter"),
-        purpose=body.get("purpose") or body.get("reason"),
+        purpose=body.get("purpose") or body.get("reason") or body.get("operation"),
         proof=proof,
     )
+
+
+def _use(event: str, body: dict[str, Any]) -> Use:
+    if event == "token.used":  # what a program was given has left the box, in whatever name it asked
+        return Use.DISCLOSED if str(body["operation"]).startswith(_PROGRAM_READS) else Use.OTHER
+    return _USES.get(event, Use.OTHER)
 
 
 def _within(entry: Entry, start: date | None, end: date | None) -> bool:

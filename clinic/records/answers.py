@@ -4,7 +4,8 @@ Rules kept here:
 
 * An answer is kept in the transaction of what it answers: after a crash both are there, or neither.
 * A key is a UUID, so it cannot be a patient's name; it belongs to one token, and no other sees it.
-* The digest of the request is sealed with the answer: a plain digest of few words could be guessed.
+* The digest of the request is keyed by the token's secret, which is not stored, and sealed with the answer: a plain
+  digest of few words could be guessed, also for a patient whose record is destroyed.
 * Answers hold ids, states and times.  The words of a patient are not in them: they would outlive a shredded record.
 """
 
@@ -24,7 +25,7 @@ KEPT: Final = timedelta(hours=24)
 
 
 class StoredAnswer(BaseModel):
-    """One answer, and the digest of the request (operation, address, body) that got it.  `body` is JSON text."""
+    """One answer, and the keyed digest of the request (operation, address, body) that got it.  `body` is JSON text."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

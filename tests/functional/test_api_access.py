@@ -15,12 +15,15 @@ from werkzeug.test import Client
 from clinic.api import calls
 from clinic.api.app import OPERATIONS, create_api
 from clinic.api.openapi import PREFIX
+from clinic.api.operations import Operation
 from clinic.api.progress import Pace
 from clinic.app import create_sealed_app, create_stopped_app
+from clinic.audit.accounting import Use
 from clinic.audit.latch import Reason
-from clinic.domain import OPERATOR, EncounterKind, Role, Scope, new_id
+from clinic.domain import OPERATOR, EncounterKind, Role, Scope, ShredReason, new_id
 from clinic.errors import ClinicError, DecryptionError, RecordError
 from clinic.home import guard_of
+from clinic.records.disclosures import disclosures
 from clinic.records.patients import Patient
 from clinic.records.tokens import ApiToken, Tokens
 from tests.functional.api_world import BODIES, CHUNK, Program, code, later, make_token, operation, program
@@ -244,6 +247,24 @@ def test_what_a_colleagues_program_hands_in_is_not_drafted(world: World, patient
     assert refused(world, encounter, colleague.actor) == "denied:care-relationship"
 
 
+def test_a_destroyed_record_takes_nothing_more(world: World, patient: Patient) -> None:
+    """Nothing of it is shown, and nothing is recorded about it: no answer about consent either, as in the form."""
+    drafted, open_one = world.drafted(patient), world.encounter(patient)
+    world.records.shred(patient.id, reason=ShredReason.PATIENT_REQUEST, actor=world.actor())
+    emr, codes = program(world), {}
+    for item in OPERATIONS:
+        if "encounter_id" in item.parameters or "patient_id" in item.parameters:
+            which = open_one if item.name in ("submit_text", "start_recording") else drafted
+            ids = {"patient_id": patient.id, "encounter_id": which.id, "statement_id": "n1"}
+            codes[item.name] = emr.ask(item, ids).status_code
+    where_it_stands = {"show_encounter": 200, "watch_encounter": 200, "retry": 409}
+    assert codes == dict.fromkeys(codes, 410) | where_it_stands
+    before = len(world.events())
+    browser = world.browser(Role.CLINICIAN)
+    assert browser.post(f"/encounters/{open_one.id}/consent", consent="withdrawn").status_code == 410
+    assert "consent.recorded" not in world.events()[before:]
+
+
 # --- cookies, headers, errors ------------------------------------------------------------------------------
 
 
@@ -459,6 +480,17 @@ def test_the_last_use_is_kept(world: World) -> None:
     assert last > first
 
 
+@pytest.mark.parametrize("item", [o for o in OPERATIONS if o.query is None], ids=lambda item: item.name)
+def test_an_address_with_a_parameter_that_is_not_ours_is_refused(world: World, item: Operation) -> None:
+    """Nothing is done for it: patient text in an address would be in somebody's log, and must not seem to work."""
+    emr, before = program(world), len(world.events())
+    path = re.sub(r"\{(\w+)\}", lambda found: "0" if found[1] == "number" else new_id(), item.path)
+    answer = emr.call(item.method, f"{path}?name=Ada+Example", BODIES.get(item.name))
+    assert (answer.status_code, code(answer)) == (422, "input_invalid")
+    assert "Ada" not in answer.text
+    assert [name for name in world.events()[before:] if name != "token.created"] == []
+
+
 # --- what is recorded --------------------------------------------------------------------------------------------
 
 SHOWN = (
@@ -529,6 +561,14 @@ def test_without_the_entry_it_would_be_seen(world: World, patient: Patient, monk
     monkeypatch.setattr("clinic.capture.record_view", lambda *_args, **_kwargs: None)
     shown, _ = walk(world, patient)
     assert [name for name, events in shown.items() if not READS & set(events)] == ["show_transcript", "show_note"]
+
+
+def test_what_a_program_reads_is_accounted_as_taken_out(world: World, patient: Patient) -> None:
+    """It left the box: the accounting of disclosures says so, with the operation, and not only that it was read."""
+    shown, _ = walk(world, patient)
+    found = disclosures(world.records, patient.id, actor=OPERATOR)
+    taken = {line.purpose for line in found.lines if line.event == "token.used" and line.use is Use.DISCLOSED}
+    assert taken == set(shown) - {"search_patients"}  # a list names no patient
 
 
 def test_an_entry_says_which_program_did_what(world: World) -> None:

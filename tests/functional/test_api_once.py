@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import signal
 import threading
@@ -12,7 +14,7 @@ import pytest
 from clinic import capture
 from clinic.domain import EncounterId
 from clinic.home import open_records, unlock_home
-from clinic.records.answers import Answers
+from clinic.records.answers import Answers, StoredAnswer
 from clinic.records.patients import Patient
 from deploy.clinic_client import Refused, Reply, Request
 from tests.functional.api_world import CHUNK, Program, code, later, over_wsgi, program
@@ -59,6 +61,24 @@ def test_a_key_is_one_requests(world: World, patient: Patient) -> None:
     before = patients(world)
     assert program(world).call("POST", "/patients", {"name": "Eve"}, key=KEY).status_code == 201
     assert patients(world) == before + 1
+
+
+def test_what_was_sent_cannot_be_guessed_from_what_is_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With all keys of the clinic and the very request at hand, but not the token, the kept digest tells nothing."""
+    kept: list[str] = []
+    real = Answers.keep
+
+    def watched(self: Answers, token_id: str, key: str, answer: StoredAnswer) -> None:
+        kept.append(answer.request_sha256)
+        real(self, token_id, key, answer)
+
+    monkeypatch.setattr(Answers, "keep", watched)
+    for emr in (program(world), program(world)):
+        emr.call("POST", "/patients", ADA, key=KEY)
+    assert len(set(kept)) == 2  # the same request by two tokens
+    sent = json.dumps(["create_patient", "/patients"]).encode() + b"\n"
+    for body in (json.dumps(ADA), json.dumps(ADA, separators=(",", ":"))):
+        assert hashlib.sha256(sent + body.encode()).hexdigest() not in kept
 
 
 @pytest.mark.parametrize("key", ["", "Ada Example 1961", KEY[:-1], KEY + "0"])
