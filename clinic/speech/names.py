@@ -25,7 +25,7 @@ from rapidfuzz.distance import Levenshtein
 from clinic.domain import Word
 from clinic.errors import ConfigError
 
-# Chosen on the half `made` and on real recordings (docs/speech.md): with 0.6 throughout, 5 % more names would be offered,
+# Chosen on `made` and on real recordings (docs/speech.md): with 0.6 throughout, 5 % more names would be offered,
 # and four times as many sentences heard twice.
 ALIKE: Final = 0.68
 """From which likeness of sounds on (0 to 1) words may be a name."""
