@@ -35,7 +35,7 @@ _COMMANDS = {
     "user": ("clinic.cli.accounts:user", "Accounts of the web form."),
     "token": ("clinic.cli.tokens:token", "Tokens by which other programs use the JSON API."),
     "api": ("clinic.cli.tokens:api", "The JSON API: its OpenAPI document."),
-    "patient": ("clinic.cli.accounts:patient", "Patients of this clinic."),
+    "patient": ("clinic.cli.accounts:patient", "Patients: add, import, list, destroy a record."),
     "migrate": ("clinic.cli.setup:migrate", "Bring the database of an older program up to date."),
     "backup": ("clinic.cli.backup:backup", "Encrypted backups: create, verify, drill, restore."),
     "bundle": ("clinic.cli.bundle:bundle", "For a box without a network: build, verify, install, roll back."),

@@ -45,7 +45,11 @@ root_option = click.option(
 )
 data_options = (
     click.option("--data", type=click.Path(file_okay=False, path_type=Path), help="The clinic's data folder."),
-    click.option("--backup-to", type=click.Path(file_okay=False, path_type=Path), help="For the backup before."),
+    click.option(
+        "--backup-to",
+        type=click.Path(file_okay=False, path_type=Path),
+        help="Where the backup before the migration goes.  Default: `backup.destination`.",
+    ),
     click.option("--through", help="Put before the command that unlocks, such as 'systemd-run ...'."),
 )
 
@@ -75,10 +79,16 @@ def key(*, file: Path, no_passphrase: bool, as_json: bool) -> None:
 @click.option("--out", "target_path", type=click.Path(path_type=Path), required=True, help="A folder, or a .tar file.")
 @click.option("--key", "key_file", type=click.Path(dir_okay=False, path_type=Path), required=True)
 @click.option("--gpu", is_flag=True, help="For a box with a GPU: vLLM; its models are given with --model.")
-@click.option("--model", "models", multiple=True, metavar="NAME=FOLDER", help="A model folder with its LICENSE file.")
-@click.option("--debian", "packages", multiple=True, metavar="NAME", help="A Debian package, such as `age`.")
 @click.option(
-    "--wheels", type=click.Path(file_okay=False, path_type=Path), help="Where wheels are kept between builds."
+    "--model", "models", multiple=True, metavar="NAME=FOLDER", help="A model folder with its LICENSE file; repeatable."
+)
+@click.option(
+    "--debian", "packages", multiple=True, metavar="NAME", help="A Debian package, such as `age`; repeatable."
+)
+@click.option(
+    "--wheels",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where wheels are kept between builds.  Default: .cache/wheels.",
 )
 @click.option("--offline", is_flag=True, help="Fetch no wheel: all of them lie in --wheels.")
 @click.option("--source", type=click.Path(file_okay=False, path_type=Path), default=PROGRAM, help="The checkout.")

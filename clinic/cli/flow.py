@@ -75,5 +75,7 @@ def demo(*, models: Path | None, as_json: bool) -> None:
         )
     show(outcome, as_json=as_json)
     if not as_json:
-        out.print(f"\nopen the web form:  make serve   (or: clinic serve --home {home} --demo)", markup=False)
+        out.print(
+            f"\nopen the web form:  clinic serve --home {home} --demo   (after `make demo`: make serve)", markup=False
+        )
         out.print(f"look around:        export CLINIC_HOME={home}; clinic audit tail; clinic doctor", markup=False)

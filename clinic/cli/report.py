@@ -10,7 +10,7 @@ from rich.table import Table
 
 from clinic.audit.latch import WORDS
 from clinic.cli.common import err, out, print_json
-from clinic.domain import Note, Statement, StatementStatus, Transcript
+from clinic.domain import Note, Segment, Statement, StatementStatus, Transcript
 from clinic.policy.detectors.red_flags import transcript_red_flags
 
 if TYPE_CHECKING:
@@ -33,10 +33,17 @@ def show(outcome: Outcome, *, as_json: bool) -> None:
         print_report(outcome)
 
 
+def first_heard(segment: Segment) -> str:
+    """Return what was heard before names of drugs were heard a second time, in brackets; empty where nothing was."""
+    heard = [f"{word.text.strip(' .,;:?!')}: {word.heard_first}" for word in segment.words if word.heard_first]
+    return f"  (name of a drug, heard first as: {'; '.join(heard)})" if heard else ""
+
+
 def print_verification(report: VerifyReport) -> None:
     """Print the one line that people look for."""
     if report.ok:
-        kept = f", also against {report.kept_checkpoints} kept checkpoints" if report.kept_checkpoints else ""
+        plural = "" if report.kept_checkpoints == 1 else "s"
+        kept = f", also against {report.kept_checkpoints} kept checkpoint{plural}" if report.kept_checkpoints else ""
         out.print(f"audit log: {report.entries} entries, verified{kept}", markup=False)
         return
     where = "" if report.first_bad is None else f", first bad entry {report.first_bad}"
@@ -60,7 +67,7 @@ def print_report(outcome: Outcome) -> None:
     out.rule("transcript")
     for segment in outcome.transcript.segments:
         start = "" if segment.start is None else f"[{segment.start:6.1f}s] "
-        out.print(f"{segment.id:>4} {start}{segment.text}", markup=False)
+        out.print(f"{segment.id:>4} {start}{segment.text}{first_heard(segment)}", markup=False)
     print_red_flags(outcome.transcript)
     out.rule("policy decision")
     decision = outcome.decision

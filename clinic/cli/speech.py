@@ -8,6 +8,7 @@ import click
 
 from clinic.cli.common import err, home_option, home_path, json_option, load_config, out, print_json
 from clinic.cli.options import audio_argument, chunks, read_audio
+from clinic.cli.report import first_heard
 from clinic.config import Config
 from clinic.headless import TRANSCRIPT_FIELDS
 from clinic.services import recogniser
@@ -44,7 +45,7 @@ def transcribe(audio: Path, *, language: str | None, form: str | None, speakers:
     else:
         for segment in transcript.segments:
             who = f"{segment.speaker}: " if segment.speaker else ""
-            out.print(f"[{segment.start or 0:7.1f}s] {who}{segment.text}", markup=False)
+            out.print(f"[{segment.start or 0:7.1f}s] {who}{segment.text}{first_heard(segment)}", markup=False)
 
 
 def config_or_default() -> Config:

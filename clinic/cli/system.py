@@ -7,7 +7,9 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -17,7 +19,7 @@ from clinic.backup.site import Site
 from clinic.cli.common import home_option, home_path, load_config, out, unlock_here
 from clinic.config import Config
 from clinic.crypto.keys import Keyring
-from clinic.crypto.local_ca import lan_addresses
+from clinic.crypto.local_ca import IpAddress, lan_addresses
 from clinic.crypto.process import die_with_parent, harden_process
 from clinic.domain import OPERATOR, Role
 from clinic.errors import GenerationError
@@ -39,6 +41,7 @@ from clinic.services import build_consultation, build_services
 from clinic.supervisor import Supervisor
 from clinic.web.server import serve as serve_web
 
+_IPV6: Final = 6
 _DEMO_ACCOUNTS = ((Role.CLINICIAN, "clinician"), (Role.ADMINISTRATOR, "admin"), (Role.AUDITOR, "auditor"))
 _DEMO_PASSWORD = "demonstration"  # noqa: S105 - printed on the screen; only with the development key file
 
@@ -60,11 +63,17 @@ def serve(*, demo: bool, sealed: bool) -> None:
     harden_process()
     with Supervisor(config, say=_say, model_server=lambda: model_server(config, say=_say)) as clinic:
         _unseal(clinic, config, demo=demo, sealed=sealed)
-        for address in ("localhost", *lan_addresses()):
-            out.print(f"web form: https://{address}:{config.web.port}/", markup=False)
+        for address in web_addresses(config.web.port, lan_addresses()):
+            out.print(f"web form: {address}", markup=False)
         authority = config.tls_dir / "ca.crt"
         out.print(f"its certificate authority, for the browsers of the clinic: {authority}", markup=False)
         clinic.run()
+
+
+def web_addresses(port: int, addresses: Iterable[IpAddress]) -> list[str]:
+    """Return what to type into a browser; an IPv6 address stands in brackets there (RFC 3986, 3.2.2)."""
+    hosts = [f"[{address}]" if address.version == _IPV6 else str(address) for address in addresses]
+    return [f"https://{host}:{port}/" for host in ("localhost", *hosts)]
 
 
 def _unseal(clinic: Supervisor, config: Config, *, demo: bool, sealed: bool) -> None:

@@ -18,7 +18,7 @@ from typing import Final
 from sqlalchemy import select
 
 from clinic.audit.events import LoggedOut, PasswordReset, UserCreated, UserDisabled, UserEnabled
-from clinic.domain import Actor, Role, UserId, new_id
+from clinic.domain import OPERATOR, Actor, Role, UserId, new_id
 from clinic.errors import InputError, RecordError
 from clinic.records import passwords
 from clinic.records.models import LoginFailureRow, UserRow
@@ -27,6 +27,7 @@ from clinic.records.work import UnitOfWork
 
 _NAME_LENGTH: Final = 64
 _DISPLAY_LENGTH: Final = 200
+_OPERATOR_NAME: Final = "command line"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,10 @@ class Users:
         """Return all accounts in the order of their user names."""
         rows = self._work.session.scalars(select(UserRow).order_by(UserRow.username))
         return tuple(self._user(row) for row in rows)
+
+    def names(self) -> dict[UserId, str]:
+        """Return the name that others see for everybody who can have acted, the command line included."""
+        return {OPERATOR.user_id: _OPERATOR_NAME} | {user.id: user.display_name for user in self.list()}
 
     def disable(self, username: str, actor: Actor) -> User:
         """Close an account and end its sessions; does nothing if it is closed already."""

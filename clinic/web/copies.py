@@ -52,7 +52,7 @@ def give(encounter_id: str) -> ResponseReturnValue:
                 hint="you can read it here; once it is signed, you can copy it",
             )
         _record(tx, page.encounter, page.note, form.form)
-        names = {user.id: user.display_name for user in tx.users.list()}
+        names = tx.users.names()
     if form.form == "print":
         return Response(status=204)
     return jsonify(text=plain_text(page.patient, page.encounter, page.note, names))

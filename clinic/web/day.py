@@ -64,7 +64,7 @@ def show() -> ResponseReturnValue:
     with services().records.write() as tx:
         newest, total = _of_the_day(tx, form)
         patients = tx.patients.named([e.patient_id for e in newest], sessions.actor())
-        names = {user.id: user.display_name for user in tx.users.list()}
+        names = tx.users.names()
     return render_template(
         "day/_list.html" if "X-Fragment" in request.headers else "day/show.html",
         rows=[_row(encounter, patients, positions) for encounter in newest],

@@ -106,7 +106,7 @@ def render(
         page = load(tx, encounter_id)
         record_view(tx, page.encounter)
         speakers = speaking.view(tx, page.encounter, page.transcript, own=page.own)
-        names = {user.id: user.display_name for user in tx.users.list()}
+        names = tx.users.names()
     return render_template(
         "encounters/show.html",
         page=page,

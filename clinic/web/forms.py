@@ -436,7 +436,7 @@ class ExportForm(Form):
     recipient: Annotated[str, Field(pattern=r"^age1[0-9a-z]{50,80}([\s,]+age1[0-9a-z]{50,80}){0,19}$")]
     layout: Literal["archive", "fhir"] = "archive"
     problems = {
-        "recipient": "an age recipient begins with `age1`; it is a public key, not the identity; at most 20",
+        "recipient": "an age recipient begins with age1; it is a public key, not the identity; at most 20",
         "layout": "choose one of the two forms",
     }
 

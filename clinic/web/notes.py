@@ -155,7 +155,7 @@ def signed(encounter_id: str) -> ResponseReturnValue:
         if page.note is None or not page.note.signed:
             raise RecordError("there is no signed note", code="note_unsigned", hint="open the encounter")
         record_view(tx, page.encounter)
-        names = {user.id: user.display_name for user in tx.users.list()}
+        names = tx.users.names()
     return render_template(
         "encounters/_paper.html",
         page=page,

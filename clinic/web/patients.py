@@ -78,7 +78,7 @@ def show(patient_id: str) -> ResponseReturnValue:
         patient = tx.patients.get(PatientId(patient_id), sessions.actor())
         encounters = tx.encounters.for_patient(patient.id)
         signed = newest_signed(tx, encounters)
-        names = {user.id: user.display_name for user in tx.users.list()}
+        names = tx.users.names()
     return render_template(
         "patients/show.html",
         patient=patient,

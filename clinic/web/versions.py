@@ -32,7 +32,7 @@ def show(encounter_id: str) -> ResponseReturnValue:
             raise RecordError("there is no note to compare", code="step_unavailable", hint="wait for the draft")
         record_view(tx, page.encounter)
         history = tx.notes.history(encounter_id)
-        names = {user.id: user.display_name for user in tx.users.list()}
+        names = tx.users.names()
     notes = [version.note for version in history]
     return render_template(
         "encounters/versions.html",

@@ -53,7 +53,7 @@ CONSENTS = {
     Consent.WITHDRAWN: "Withdrawn",
 }
 STAGES = {
-    Stage.TRANSCRIBE: ("Transcribe", "Turning speech into text"),
+    Stage.TRANSCRIBE: ("Transcribe", "Turning speech into text; what was typed is taken as it is"),
     Stage.DECIDE: ("Check policy", "Deciding whether a draft may be written, and recording that decision"),
     Stage.GENERATE: ("Write draft", "The local model writes the note"),
     Stage.VERIFY: ("Verify", "Comparing every statement with what was said"),

@@ -16,8 +16,10 @@ from click.testing import CliRunner, Result
 
 from clinic.audit.latch import Reason
 from clinic.cli import main
+from clinic.cli.report import first_heard
 from clinic.config import Config
 from clinic.crypto.keys import KeyBytes, Passphrase, RecoveryKey, SlotKind, add_slot, slots, unlock
+from clinic.domain import Segment, Word
 from clinic.errors import AuthenticationError, SealedError
 from clinic.home import HomeOptions, create, open_records, recover, unlock_home
 from clinic.records.records import Records
@@ -268,3 +270,14 @@ def test_models_are_held_against_their_profile(config: Config, tmp_path: Path) -
     changed = clinic("models", "verify", "--profile", str(profile), config=config)
     assert changed.exit_code == 1
     assert "NOT WHAT IS PINNED" in changed.output
+
+
+def test_a_name_put_in_by_a_second_hearing_says_what_was_heard_first() -> None:
+    """The plain transcript of the command line tells which drug stands in the place of other words."""
+    words = (
+        Word(text="Take", start=0, end=0.2, probability=0.9),
+        Word(text="candesartan,", start=0.2, end=0.9, probability=0.3, heard_first="Candice Arton"),
+    )
+    segment = Segment(id="s1", text="Take candesartan,", words=words)
+    assert first_heard(segment) == "  (name of a drug, heard first as: candesartan: Candice Arton)"
+    assert first_heard(segment.model_copy(update={"words": words[:1]})) == ""

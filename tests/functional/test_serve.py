@@ -18,11 +18,13 @@ import urllib.error
 import urllib.request  # noqa: TID251 - the test asks the server under test
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
 from clinic import control
+from clinic.cli.system import web_addresses
 from clinic.config import Config
 from clinic.crypto.holding import alone
 from clinic.crypto.keys import KeyBytes, unlock
@@ -406,3 +408,12 @@ def test_sealing_is_not_refused_when_it_cannot_be_recorded(config: Config) -> No
     assert said[0].startswith("sealed without an entry in the audit log")
     with alone(config.run_dir):
         pass
+
+
+def test_the_addresses_that_are_printed_can_be_opened() -> None:
+    """An IPv6 address is in brackets, or a browser takes its last group for the port."""
+    assert web_addresses(8443, [ip_address("192.168.1.5"), ip_address("fd00::2")]) == [
+        "https://localhost:8443/",
+        "https://192.168.1.5:8443/",
+        "https://[fd00::2]:8443/",
+    ]

@@ -115,7 +115,7 @@ def test_timeline_names_what_when_and_who(world: World, browser: Browser, patien
     moments = page.split('data-testid="moment"')[1:]
     assert [bool(re.search(drafted.id, moments[0])), bool(re.search(signed.id, moments[1]))] == [True, True]
     for moment, state in ((moments[0], "Draft to review"), (moments[1], "Signed")):
-        for words in ("Consultation, SOAP note", "Test clinician", state):
+        for words in ("Consultation · SOAP note", "Test clinician", state):
             assert words in moment
     assert ["read-note" in moment for moment in moments] == [False, True]
 

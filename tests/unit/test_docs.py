@@ -56,3 +56,12 @@ def test_every_setting_is_documented() -> None:
         elif name != "home":
             keys.add(name)
     assert keys - documented("configuration.md") == set()
+
+
+def test_no_setting_is_documented_twice() -> None:
+    """A key has one row, so one meaning."""
+    rows = re.findall(
+        r"^\| `([a-z_.]+)`", (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert len(rows) > 20
+    assert sorted(rows) == sorted(set(rows))

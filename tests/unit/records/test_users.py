@@ -43,6 +43,15 @@ def test_the_list_is_in_order_of_names(records: Records) -> None:
         assert [user.username for user in tx.users.list()] == ["ann", "zoe"]
 
 
+def test_everybody_who_acts_has_a_name(records: Records) -> None:
+    """What was done at the console is not said of an account that is gone."""
+    with records.write() as tx:
+        user = tx.users.create(
+            "ada", display_name="Dr Ada", role=Role.CLINICIAN, password="a long enough one", actor=OPERATOR
+        )
+        assert tx.users.names() == {OPERATOR.user_id: "command line", user.id: "Dr Ada"}
+
+
 def test_a_user_name_is_unique_in_any_case(records: Records) -> None:
     """The same name in capitals is taken."""
     create(records)
