@@ -219,7 +219,7 @@ class Consultation:
             for generation in tx.generations.dangling(encounter_id):
                 tx.generations.interrupt(generation.id)
                 event = GenerationInterrupted(generation=generation.id, authorized_seq=generation.audit_seq)
-                tx.append(event, actor=actor)
+                tx.append(event, actor=actor, patient_id=tx.encounters.get(encounter_id).patient_id)
 
     def _case(self, encounter_id: EncounterId) -> Case:
         with self._records.read() as tx:
@@ -315,7 +315,8 @@ class Consultation:
         except (GenerationError, PolicyDeniedError) as error:
             with self._records.write(closing=True) as tx:
                 tx.generations.fail(generation, error.code)
-                tx.append(GenerationFailed(generation=generation, authorized_seq=seq, code=error.code), actor=actor)
+                failed = GenerationFailed(generation=generation, authorized_seq=seq, code=error.code)
+                tx.append(failed, actor=actor, patient_id=tx.encounters.get(encounter_id).patient_id)
             raise
         with self._records.write(closing=True) as tx:
             _require_consent(tx, encounter_id)
@@ -328,7 +329,7 @@ class Consultation:
                 tokens_out=completion.tokens_out,
                 attempts=completion.attempts,
             )
-            tx.append(event, actor=actor)
+            tx.append(event, actor=actor, patient_id=tx.encounters.get(encounter_id).patient_id)
 
     # --- steps 7 and 8 --------------------------------------------------------------------------------
 
@@ -371,7 +372,7 @@ class Consultation:
         with self._records.write() as tx:
             tx.generations.reject(generation.id, code)
             event = GenerationFailed(generation=generation.id, authorized_seq=generation.audit_seq, code=code)
-            tx.append(event, actor=actor)
+            tx.append(event, actor=actor, patient_id=tx.encounters.get(generation.encounter_id).patient_id)
 
     def _repair_state(self, encounter_id: EncounterId) -> None:
         """A job that was queued again beside a stored draft says `drafted`, instead of waiting for ever."""

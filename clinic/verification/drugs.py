@@ -61,6 +61,8 @@ def doubtful(heard: Heard) -> dict[str, str]:
     """Return the drugs that were only ever named by a second hearing, with what was heard first in their place."""
     first: dict[str, str] = {}
     sure: set[str] = set()
+    if not any(word.heard_first for passage in heard.passages for word in passage.segment.words):
+        return {}  # nearly always: the rest reads the whole transcript
     for passage in heard.passages:
         put = {_letters(word.text): word.heard_first for word in passage.segment.words if word.heard_first is not None}
         for term, keys in drugs(passage.reading):

@@ -57,6 +57,8 @@ def _contradicted(mention: Mentioned, meant: Intent, found: Case) -> bool:
         opposed, agreeing = Intent.GIVEN, {Intent.WITHHELD, Intent.ALLERGY}
     else:
         opposed, agreeing = Intent.WITHHELD, {Intent.GIVEN}
+        if _goes_on(mention, found) and _stopped_in_the_end(said):
+            return True
     if opposed not in stated or known & agreeing:
         return False
     if any(m.intent in agreeing and m.term.keys & mention.term.keys for _, m in found.said_intents):
@@ -66,6 +68,18 @@ def _contradicted(mention: Mentioned, meant: Intent, found: Case) -> bool:
     return not any(of_things(p.reading, meant) for p in near)
 
 
+def _goes_on(mention: Mentioned, found: Case) -> bool:
+    """Whether a statement says that a drug is taken from now on, not that it was or is taken."""
+    return mention.cue in _GOING_ON or fold(found.claim.section).strip().startswith("plan")
+
+
+def _stopped_in_the_end(said: list[tuple[int, Mentioned]]) -> bool:
+    """Whether a drug was given, and what was said of it last is that it is stopped (`takes it`; `stop it`)."""
+    stated = [m.intent for _, m in said if m.intent in {Intent.GIVEN, Intent.WITHHELD} and not m.supposed]
+    return Intent.GIVEN in stated and stated[-1] is Intent.WITHHELD
+
+
+_GOING_ON = listed("continue continues continued continuing keep keeps keeping start starts restart resume add")
 _THING_REACH = 6
 
 
@@ -139,13 +153,17 @@ _HISTORY = 4
 
 
 def term_not_said(found: Case) -> list[Reason]:
-    """A diagnosis or symptom that heads the statement must have been said by somebody, in some words."""
+    """A diagnosis or symptom that heads the statement, and each one that it denies, must have been spoken of."""
     reading = found.claim.reading
     pairs = zip(reading.terms, reading.polarities, strict=True)
     clinical = [(t, p) for t, p in pairs if t.clinical]
     for term, polarity in clinical[:1]:
         if polarity is Polarity.AFFIRMED and not _heard_of(term, found):
             return [Reason(code="term_not_said", message=f'"{text_of(found, term)}" was not said')]
+    for term, polarity in clinical:
+        if polarity is Polarity.DENIED and found.alignment.passages and not _heard_of(term, found):
+            message = f'the note denies "{text_of(found, term)}", of which nobody spoke'
+            return [Reason(code="term_not_said", message=message)]
     return []
 
 

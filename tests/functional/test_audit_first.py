@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Callable
 
@@ -20,7 +21,7 @@ from clinic.domain import (
     PromptStyle,
     SectionText,
 )
-from clinic.errors import AuditError, ClinicError, PolicyDeniedError
+from clinic.errors import AuditError, ClinicError, GenerationError, PolicyDeniedError
 from clinic.generation.generator import Progress
 from clinic.home import open_records, unlock_home
 from clinic.policy.gate import ReleasedPrompt
@@ -101,6 +102,28 @@ def test_authorization_is_committed_when_the_model_is_asked(config: Config, reco
 
     run(config, records, FakeGenerator(check), dictate(records))
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_every_entry_of_a_generation_names_its_patient_sealed(
+    config: Config,
+    records: Records,
+    fails: bool,  # noqa: FBT001
+) -> None:
+    """Released, then completed or failed: whoever asks who used a record finds every link."""
+
+    def check(_prompt: Prompt) -> None:
+        if fails:
+            raise GenerationError("the model server stopped", code="model_interrupted")
+
+    encounter = dictate(records)
+    with contextlib.suppress(GenerationError):
+        run(config, records, FakeGenerator(check), encounter)
+    entries = [entry for entry in records.audit.entries() if entry.event.startswith("generation.")]
+    assert [entry.event for entry in entries][-1] == ("generation.failed" if fails else "generation.completed")
+    with records.read() as tx:
+        patient = tx.encounters.get(encounter).patient_id
+        assert len(list(tx.about(patient, entries))) == len(entries)
 
 
 def test_log_that_refuses_stops_the_generation(config: Config, records: Records) -> None:

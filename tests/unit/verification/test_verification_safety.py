@@ -154,6 +154,45 @@ def test_the_same_said_otherwise_or_less_is_supported(said: str, text: str) -> N
     assert codes(one(transcript(said), text)) == []
 
 
+STOPPED = transcript(
+    "D: She takes metformin 500 mg twice a day and lisinopril 10 mg once daily.",
+    "D: The cough is from it. Stop lisinopril, start losartan 50 mg once a day.",
+)
+
+
+@pytest.mark.parametrize("text", ["Continue lisinopril 10 mg once daily.", "Lisinopril 10 mg once daily."])
+def test_what_was_stopped_in_the_end_does_not_go_on(text: str) -> None:
+    """That it was taken before does not make it the plan; negative control: without the check nothing is flagged."""
+    assert "plan_mismatch" in codes(one(STOPPED, text, section="plan"))
+    others = [check for check in CHECKS if check is not checks.wrong_plan]
+    assert codes(one(STOPPED, text, section="plan", checks=others)) == []
+
+
+@pytest.mark.parametrize(
+    ("section", "text"),
+    [
+        ("subjective", "Takes lisinopril 10 mg once daily."),
+        ("plan", "Stop lisinopril."),
+        ("plan", "Start losartan 50 mg once a day."),
+        ("plan", "Metformin 500 mg twice a day."),
+    ],
+)
+def test_what_was_taken_or_goes_on_may_be_noted(section: str, text: str) -> None:
+    """The history stays true, and so does the rest of the plan."""
+    assert codes(one(STOPPED, text, section=section)) == []
+
+
+def test_a_denial_of_which_nobody_spoke_is_no_part_of_a_list() -> None:
+    """Two of three were asked for; negative control: without the check the third slips in."""
+    said = transcript("D: Any fever or chest pain?", "P: No.")
+    statement = one(said, "No fever, chest pain, or hemoptysis.")
+    assert codes(statement) == ["term_not_said"]
+    assert statement.reasons[0].message == 'the note denies "hemoptysis", of which nobody spoke'
+    assert codes(one(said, "No fever or chest pain.")) == []
+    others = [check for check in CHECKS if check is not checks.term_not_said]
+    assert codes(one(said, "No fever, chest pain, or hemoptysis.", checks=others)) == []
+
+
 def test_the_reason_says_what_is_wrong_in_plain_words() -> None:
     """Reasons name both drugs, or what was said instead."""
     (dose, allergy) = one(HEARD, "Penicillin 500 mg once a day for pain and fever.", section="plan").reasons[:2]
