@@ -27,7 +27,7 @@ from clinic.api.models import (
 )
 from clinic.api.operations import Answer, Operation, Raw
 from clinic.domain import EncounterId, Note, Scope, Transcript, utc_now
-from clinic.errors import InputError, RecordError
+from clinic.errors import AuthenticationError, InputError, RecordError
 from clinic.generation.template import headings
 from clinic.interop.document import MEDIA_TYPE, document, encode
 from clinic.interop.notes import take_out
@@ -40,9 +40,16 @@ from clinic.verification import review
 
 
 def show(call: Call, encounter_id: str) -> Answer:
-    """Show the note as it stands."""
+    """Show the note as it stands; a draft only to its own clinician's programs."""
     with call.writing() as tx:
         encounter, stored, transcript = _load(call, tx, encounter_id)
+        if not stored.signed and encounter.clinician_id != call.actor.user_id:
+            # What a program reads leaves the page with its label of a draft: the form lets nobody take it along either.
+            raise AuthenticationError(
+                "only a program of the clinician who opened this encounter may take its draft",
+                code="not_allowed",
+                hint="it can be read in the form; once it is signed, any clinician's program may have it",
+            )
         capture.record_view(call.services.records, tx, encounter, actor=call.actor)
         generation = tx.generations.completed_for(encounter.id)
     decision = None if generation is None else recorded_outcome(call.services.records, generation.audit_seq)

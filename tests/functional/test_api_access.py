@@ -194,18 +194,18 @@ def test_a_refusal_does_not_tell_what_exists(world: World, patient: Patient) -> 
             assert (response.status_code, code(response)) == (404, "record_unknown"), (item, response.text)
 
 
-def test_a_colleagues_draft_is_read_and_not_changed(world: World, patient: Patient) -> None:
-    """As in the form: any clinician reads, and it is recorded; only the one who opened the encounter edits."""
+def test_a_colleagues_draft_is_not_taken_and_not_changed(world: World, patient: Patient) -> None:
+    """As in the form: a draft is taken along and edited for the one who opened the encounter only."""
     world.colleague()
     encounter = world.drafted(patient)
     theirs = program(world, username="colleague")
     assert theirs.call("GET", f"/encounters/{encounter.id}").get_json()["own"] is False
-    assert theirs.ask(operation("show_note"), {"encounter_id": encounter.id}).status_code == 200
-    for name in ("add_statement", "edit_statement"):
+    for name in ("show_note", "add_statement", "edit_statement"):
         answer = theirs.ask(operation(name), {"encounter_id": encounter.id, "statement_id": "n1"})
         assert (answer.status_code, code(answer)) == (403, "not_allowed"), name
     assert theirs.call("GET", "/encounters").get_json()["encounters"] == []
     mine = program(world)
+    assert mine.ask(operation("show_note"), {"encounter_id": encounter.id}).status_code == 200
     assert (
         mine.ask(operation("edit_statement"), {"encounter_id": encounter.id, "statement_id": "n1"}).status_code == 200
     )
@@ -228,10 +228,10 @@ def on_a_colleagues_records(world: World, patient: Patient) -> dict[str, int]:
 
 
 def test_others_records_are_open_as_in_the_form(world: World, patient: Patient) -> None:
-    """Operation by operation: a colleague may look, and take something in; only a draft's words are not theirs."""
+    """Operation by operation: a colleague may look, and take something in; only a draft is not theirs."""
     found = on_a_colleagues_records(world, patient)
-    assert [name for name, status in found.items() if status == 403] == ["add_statement", "edit_statement"]
-    assert {found[name] for name in ("show_note", "show_transcript", "show_encounter", "record_consent")} == {200}
+    assert [name for name, status in found.items() if status == 403] == ["show_note", "add_statement", "edit_statement"]
+    assert {found[name] for name in ("show_transcript", "show_encounter", "record_consent")} == {200}
 
 
 def test_what_a_colleagues_program_hands_in_is_not_drafted(world: World, patient: Patient) -> None:
