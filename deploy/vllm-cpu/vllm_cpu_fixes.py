@@ -49,15 +49,26 @@ def let_torchvision_load() -> None:
 
 
 def make_audio_contiguous() -> None:
-    """Hand the oneDNN kernel what it wants: a transposed tensor, as Gemma 4's audio layers give it, ends the server."""
+    """Hand the kernels what they want: a transposed tensor, as Gemma 4's audio layers give it, ends the server.
+
+    Which kernel takes a layer depends on the processor: oneDNN's, or where there is AMX, for small ones, SGL's.
+    """
     from vllm import _custom_ops as operators
 
-    if getattr(operators, "clinic_cpu_fixed", False) or not hasattr(operators, "onednn_mm"):
+    if getattr(operators, "clinic_cpu_fixed", False):
         return
-    inner = operators.onednn_mm
+    if hasattr(operators, "onednn_mm"):
+        onednn = operators.onednn_mm
 
-    def onednn_mm(handler: Any, x: Any, bias: Any = None) -> Any:
-        return inner(handler, x.contiguous(), bias)
+        def onednn_mm(handler: Any, x: Any, bias: Any = None) -> Any:
+            return onednn(handler, x.contiguous(), bias)
 
-    operators.onednn_mm = onednn_mm
+        operators.onednn_mm = onednn_mm
+    if hasattr(operators, "weight_packed_linear_cpu"):
+        packed = operators.weight_packed_linear_cpu
+
+        def weight_packed_linear_cpu(x: Any, *rest: Any) -> Any:
+            return packed(x.contiguous(), *rest)
+
+        operators.weight_packed_linear_cpu = weight_packed_linear_cpu
     operators.clinic_cpu_fixed = True
