@@ -21,7 +21,7 @@ from tests.conftest import MODELS
 
 TABLE = [name for name in drug_names() if " " not in name]
 MISHEARD = Path(__file__).with_name("misheard.flac")
-"""`Let us switch you from metolazone to candesartan, once a day`: made by tests/benchmarks/make_drug_sentences.py."""
+"""`Let us switch you from metolazone to candesartan, once a day`: by tests/benchmarks/make_drug_sentences.spoken."""
 NAMES = Names(TABLE, known=("Panadol",))
 
 
