@@ -3,6 +3,8 @@
 Rules kept here:
 
 * Nothing is taken before consent is recorded as given, and nothing is shown while it is not, but of a signed note.
+* Sound and text come from the clinician who opened the encounter, or a program that acts for them, and nobody else:
+  so every chunk has an author, though only a recording's start and end are in the log.
 * A recording or text comes in until the job starts, and again where the job found nothing to work on.
 * An encounter is marked as queued, durably, before its job is started: a crash in between leaves a visible, repeatable
   state, never a silent one.
@@ -16,7 +18,7 @@ from typing import Final, Protocol
 
 from clinic.audit.events import EncounterViewed, TextSubmitted
 from clinic.domain import Actor, Consent, EncounterId, EncounterState, RecordingId, Transcript
-from clinic.errors import JobError, RecordError
+from clinic.errors import AuthenticationError, JobError, RecordError
 from clinic.records.encounters import Encounter
 from clinic.records.recordings import ChunkAck
 from clinic.records.records import Records, Transaction
@@ -84,13 +86,29 @@ def is_typed(transcript: Transcript) -> bool:
     return transcript.model is None and all(segment.start is None for segment in transcript.segments)
 
 
-def require_open(tx: Transaction, encounter_id: EncounterId) -> Encounter:
-    """Return an encounter that may still take a recording or text.
+def require_own(encounter: Encounter, *, actor: Actor) -> None:
+    """Refuse what would be added to an encounter by anybody but the clinician who opened it.
 
     Raises:
+        AuthenticationError: `not_allowed`.
+    """
+    if encounter.clinician_id != actor.user_id:
+        raise AuthenticationError(
+            "only the clinician who opened this encounter may record or type in it",
+            code="not_allowed",
+            hint="open an encounter of your own for this patient",
+        )
+
+
+def require_open(tx: Transaction, encounter_id: EncounterId, *, actor: Actor) -> Encounter:
+    """Return an encounter that may still take a recording or text of this actor.
+
+    Raises:
+        AuthenticationError: `not_allowed` if it is somebody else's.
         RecordError: `consent_missing`, or `step_unavailable` once it is past that step.
     """
     encounter = tx.encounters.get(encounter_id)
+    require_own(encounter, actor=actor)
     require_consent(encounter)
     if not takes_capture(encounter, tx.transcripts.current(encounter_id)):
         raise RecordError(
@@ -122,10 +140,10 @@ def record_consent(tx: Transaction, encounter_id: EncounterId, consent: Consent,
     return tx.encounters.record_consent(encounter_id, consent, actor)
 
 
-def take_chunk(tx: Transaction, recording_id: RecordingId, index: int, data: bytes) -> ChunkAck:
+def take_chunk(tx: Transaction, recording_id: RecordingId, index: int, data: bytes, *, actor: Actor) -> ChunkAck:
     """Store a chunk of a recording; acknowledge it after the commit."""
-    # INVARIANT: asked for every chunk, so that nothing more is kept from the moment at which consent is withdrawn.
-    require_open(tx, tx.recordings.encounter_of(recording_id))
+    # INVARIANT: asked for every chunk, so that none is another's, and nothing more is kept once consent is withdrawn.
+    require_open(tx, tx.recordings.encounter_of(recording_id), actor=actor)
     return tx.recordings.append(recording_id, index, data)
 
 
@@ -133,9 +151,10 @@ def take_text(tx: Transaction, encounter_id: EncounterId, text: str, *, actor: A
     """Take dictated or pasted text as the transcript."""
     encounter = tx.encounters.get(encounter_id)
     if takes_text_again(encounter, tx.transcripts.current(encounter_id)):
+        require_own(encounter, actor=actor)
         require_consent(encounter)
     else:
-        require_open(tx, encounter_id)
+        require_open(tx, encounter_id, actor=actor)
     transcript = text_to_transcript(text, language=encounter.language)
     digest = tx.transcripts.store(encounter.id, transcript)
     event = TextSubmitted(encounter=encounter.id, sha256=digest, words=transcript.word_count)

@@ -4,6 +4,7 @@ Rules kept here:
 
 * A chunk comes with its digest (RFC 9530) and is refused if it is not what the digest says: a line that garbles is
   found before anything is kept.
+* Only a program that acts for the clinician who opened the encounter may start, add to or end its recordings.
 * The same chunk again gets the same acknowledgement; other bytes under its number are a conflict.
 """
 
@@ -41,7 +42,7 @@ def start(call: Call, encounter_id: str) -> Response:
     sent = call.body(RecordingSent)
 
     def work(tx: Transaction) -> Answer:
-        encounter = capture.require_open(tx, EncounterId(encounter_id))
+        encounter = capture.require_open(tx, EncounterId(encounter_id), actor=call.actor)
         call.patient_id = encounter.patient_id
         return Answer(201, _answered(tx.recordings.start(encounter.id, mime=sent.mime, actor=call.actor)))
 
@@ -59,7 +60,7 @@ def append(call: Call, recording_id: str, number: int) -> Answer:
     data = call.raw()
     _require_digest(data)
     with call.services.records.write() as tx:
-        ack = capture.take_chunk(tx, RecordingId(recording_id), number, data)
+        ack = capture.take_chunk(tx, RecordingId(recording_id), number, data, actor=call.actor)
     return Answer(200, ChunkAcknowledged(number=ack.index, sha256=ack.sha256, size=ack.size))
 
 
@@ -70,7 +71,7 @@ def complete(call: Call, recording_id: str) -> Response:
         encounter_id = reading.recordings.encounter_of(RecordingId(recording_id))
 
     def work(tx: Transaction) -> Answer:
-        encounter = capture.require_open(tx, encounter_id)
+        encounter = capture.require_open(tx, encounter_id, actor=call.actor)
         call.patient_id = encounter.patient_id
         newest = tx.recordings.for_encounter(encounter.id)
         if newest is None or newest.id != recording_id:

@@ -3,7 +3,7 @@
 Rules kept here:
 
 * A chunk is acknowledged only after `records` has committed it; the acknowledgement carries its digest.
-* Every operation on a recording is refused unless its encounter has consent and is still open.
+* Every operation on a recording is refused unless its encounter has consent, is still open, and is one's own.
 * Without scripts a whole file can be sent in a form; it is spooled encrypted and goes the same way, chunk by chunk.
 """
 
@@ -38,7 +38,7 @@ def start(encounter_id: str) -> ResponseReturnValue:
     """Start a recording, which then is the one that counts; or, asked to resume, go on with one that was broken off."""
     form = RecordingForm.parse_json()
     with services().records.write() as tx:
-        encounter = require_open(tx, EncounterId(encounter_id))
+        encounter = require_open(tx, EncounterId(encounter_id), actor=sessions.actor())
         recording = tx.recordings.for_encounter(encounter.id) if form.resume else None
         if recording is None or recording.complete:
             recording = tx.recordings.start(encounter.id, mime=form.mime, actor=sessions.actor())
@@ -53,7 +53,7 @@ def append(recording_id: str, index: int) -> Response:
     if not data:
         raise InputError("the chunk is empty", hint="send the bytes of the chunk as the body")
     with services().records.write() as tx:
-        ack = take_chunk(tx, RecordingId(recording_id), index, data)
+        ack = take_chunk(tx, RecordingId(recording_id), index, data, actor=sessions.actor())
     return jsonify(index=ack.index, sha256=ack.sha256, size=ack.size)
 
 
@@ -63,7 +63,7 @@ def complete(encounter_id: str) -> ResponseReturnValue:
     """Close the recording and start the job; names the chunks that are missing."""
     form = CompletionForm.parse_json()
     with services().records.write() as tx:
-        encounter = require_open(tx, EncounterId(encounter_id))
+        encounter = require_open(tx, EncounterId(encounter_id), actor=sessions.actor())
         tx.recordings.complete(_recording(tx, encounter.id).id, chunks=form.chunks, actor=sessions.actor())
     processing.start(encounter.id, actor=sessions.actor())
     return jsonify(state="queued"), 202
@@ -78,14 +78,14 @@ def upload(encounter_id: str) -> ResponseReturnValue:
         raise AudioError("no file was chosen", code="audio_empty", hint="choose an audio file")
     mime = file.mimetype or _UNKNOWN_TYPE
     with services().records.write() as tx:
-        encounter = require_open(tx, EncounterId(encounter_id))
+        encounter = require_open(tx, EncounterId(encounter_id), actor=sessions.actor())
         recording = tx.recordings.start(encounter.id, mime=mime, actor=sessions.actor())
     count = 0
     for count, data in enumerate(_pieces(file.stream), start=1):
         with services().records.write() as tx:
-            take_chunk(tx, recording.id, count - 1, data)
+            take_chunk(tx, recording.id, count - 1, data, actor=sessions.actor())
     with services().records.write() as tx:
-        require_open(tx, encounter.id)
+        require_open(tx, encounter.id, actor=sessions.actor())
         tx.recordings.complete(recording.id, chunks=count, actor=sessions.actor())
     processing.start(encounter.id, actor=sessions.actor())
     return redirect(url_for("encounters.show", encounter_id=encounter_id), 303)

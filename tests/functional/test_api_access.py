@@ -26,6 +26,7 @@ from clinic.home import guard_of
 from clinic.records.disclosures import disclosures
 from clinic.records.patients import Patient
 from clinic.records.tokens import ApiToken, Tokens
+from deploy.clinic_client import Refused
 from tests.functional.api_world import BODIES, CHUNK, Program, code, later, make_token, operation, program
 from tests.functional.test_glass import refused
 from tests.functional.web_world import CANARY, NOTE, ORIGIN, PASSWORD, TRANSCRIPT, World
@@ -228,14 +229,17 @@ def on_a_colleagues_records(world: World, patient: Patient) -> dict[str, int]:
 
 
 def test_others_records_are_open_as_in_the_form(world: World, patient: Patient) -> None:
-    """Operation by operation: a colleague may look, and take something in; only a draft is not theirs."""
+    """Operation by operation: a colleague may look; a draft is not theirs, and nothing that is said comes from them."""
     found = on_a_colleagues_records(world, patient)
-    assert [name for name, status in found.items() if status == 403] == ["show_note", "add_statement", "edit_statement"]
+    assert [name for name, status in found.items() if status == 403] == [
+        *("submit_text", "start_recording", "put_chunk", "complete_recording"),
+        *("show_note", "add_statement", "edit_statement"),
+    ]
     assert {found[name] for name in ("show_transcript", "show_encounter", "record_consent")} == {200}
 
 
-def test_what_a_colleagues_program_hands_in_is_not_drafted(world: World, patient: Patient) -> None:
-    """The policies judge the program as its clinician: no care relationship, no draft, as in the form."""
+def test_what_a_colleagues_program_asks_for_is_not_drafted(world: World, patient: Patient) -> None:
+    """It hands nothing in; and the policies judge it as its clinician: no care relationship, no draft."""
     world.colleague()
     with world.records.read() as tx:
         colleague = tx.users.by_username("colleague")
@@ -243,7 +247,9 @@ def test_what_a_colleagues_program_hands_in_is_not_drafted(world: World, patient
     encounter = world.encounter(patient, kind=EncounterKind.DICTATION)
     theirs = program(world, username="colleague")
     text = "Cough for three days. No fever. Allergic to penicillin. Paracetamol as needed. Rest at home."
-    assert theirs.client.submit_text(encounter.id, text)["state"] == "queued"
+    with pytest.raises(Refused, match="not_allowed"):
+        theirs.client.submit_text(encounter.id, text)
+    assert program(world).client.submit_text(encounter.id, text)["state"] == "queued"
     assert refused(world, encounter, colleague.actor) == "denied:care-relationship"
 
 
