@@ -34,6 +34,7 @@ from clinic.web import (
     checking,
     copies,
     day,
+    devices,
     display,
     encounters,
     errors,
@@ -49,6 +50,7 @@ from clinic.web import (
     sessions,
     shredding,
     speakers,
+    stepup,
     stopped,
     versions,
 )
@@ -104,8 +106,10 @@ def create_app(services: Services, *, insecure_http: bool = False, clock: sessio
     sessions.configure(app, clock=clock)
     app.before_request(access.enforce)
     security.configure(app, secret_key=services.session_key, insecure_http=insecure_http)
+    devices.configure(app)
     checking.configure(app)
     display.register(app)
+    app.jinja_env.globals["step_up"] = stepup.asked
     errors.register(app)
     for blueprint in _BLUEPRINTS:
         app.register_blueprint(blueprint)

@@ -53,6 +53,8 @@ HTTP_STATUS: Final[dict[str, int]] = {
     "factor_enrolled": 409,
     "factor_wrong": 422,
     "factor_used": 422,
+    "factor_required": 403,
+    "proof_missing": 422,
     "database_busy": 503,
     "not_allowed": 403,
     "not_in_charge": 403,

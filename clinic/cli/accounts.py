@@ -115,9 +115,10 @@ def reset(username: str) -> None:
 @click.option("--remove", is_flag=True, help="Take the second factor away: the phone is lost, or a new one.")
 @home_option
 def totp(username: str, *, remove: bool) -> None:
-    """Set up the second factor of a clinician, who is beside you with the phone; or take it away.
+    """Set up the second factor of somebody who is beside you with the phone; or take it away.
 
-    Shows the code to scan, once, and asks for the first code of the app (or reads it from standard input).
+    Shows the code to scan, once, and asks for the first code of the app (or reads it from standard input).  Then it
+    shows the recovery codes, once.  Taking it away signs the account out.
     """
     _, _, records = open_here()
     with records.read() as tx:
@@ -127,6 +128,8 @@ def totp(username: str, *, remove: bool) -> None:
     if remove:
         with records.write() as tx:
             removed = tx.factors.remove(found.id, actor=OPERATOR)
+            if removed:
+                tx.users.end_sessions(found.id, OPERATOR)
         out.print(f"{'removed the' if removed else 'there was no'} second factor of {username}", markup=False)
         return
     with records.write() as tx:
@@ -134,7 +137,41 @@ def totp(username: str, *, remove: bool) -> None:
     segno.make(enrolment.uri, error="m", micro=False).terminal(out=sys.stdout, compact=True)
     out.print(f"or type this into the app: {enrolment.secret} (time based, 6 digits, 30 seconds)", markup=False)
     records.enrol_factor(factor_code(), actor=found.actor)
-    out.print(f"{username} has a second factor", markup=False)
+    with records.write() as tx:
+        codes = tx.recovery.make(found.id, OPERATOR)
+    out.print(f"{username} has a second factor; recovery codes, each good once, shown this once:", markup=False)
+    for code in codes:
+        out.print(code, markup=False)
+
+
+@user.command("require-factor")
+@click.option(
+    "--role",
+    "roles",
+    type=click.Choice([role.value for role in Role]),
+    multiple=True,
+    help="A role that has to have one; as often as needed.",
+)
+@click.option("--none", "nobody", is_flag=True, help="No role has to have one.")
+@home_option
+@json_option
+def require_factor(*, roles: tuple[str, ...], nobody: bool, as_json: bool) -> None:
+    """Say which roles have to have a second factor, and no others; without an option, show which have to."""
+    if roles and nobody:
+        raise click.UsageError("--role and --none contradict each other")
+    _, _, records = open_here()
+    if roles or nobody:
+        with records.write() as tx:
+            tx.require_factor_for([Role(role) for role in roles], OPERATOR)
+    with records.read() as tx:
+        required = sorted(tx.factor_roles())
+        owing = sorted(user.username for user in tx.users.list() if not user.disabled and tx.standing(user).owes_factor)
+    if as_json:
+        print_json({"required": required, "without": owing})
+        return
+    out.print(f"has to have a second factor: {', '.join(required) or 'no role'}", markup=False)
+    if owing:
+        out.print(f"has none yet: {', '.join(owing)}", markup=False)
 
 
 @click.group()

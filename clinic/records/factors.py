@@ -7,6 +7,7 @@ Rules kept here:
   (`records.login`): guessing a code takes years, and trying many at once gains nothing.
 * A code is good once: its time step is kept, and neither it nor an earlier one is taken again.  The step before and
   the step after are taken too, for clocks that differ by a little.
+* Where that is asked for, a recovery code (`records.recovery`) does as well.
 * What a code is given for is done in the transaction that uses the code up: both are committed, or neither.
 """
 
@@ -20,13 +21,14 @@ from typing import Final, TypeVar
 
 import pyotp
 
-from clinic.audit.events import FactorEnrolled, FactorRefused, FactorRemoved
+from clinic.audit.events import FactorEnrolled, FactorRefused, FactorRemoved, LoginSucceeded
 from clinic.domain import Actor
 from clinic.errors import AuthenticationError, RecordError
-from clinic.records.login import Begin, forgive, take_attempt
+from clinic.records.login import Begin, confirmed, forgive, take_attempt
 from clinic.records.models import SecondFactorRow
+from clinic.records.recovery import RecoveryCodes, looks_like_one
 from clinic.records.sealed import STAFF, Place
-from clinic.records.users import User
+from clinic.records.users import User, Users
 from clinic.records.work import UnitOfWork
 
 T = TypeVar("T")
@@ -98,6 +100,7 @@ class SecondFactors:
         forgive(self._work, _subject(user_id))
         if counted:
             self._work.append(FactorRemoved(user_id=user_id), actor=actor)
+            RecoveryCodes(self._work).remove(user_id, actor)
         return counted
 
     # --- for `prove` and the sweep only ---------------------------------------------------------------
@@ -141,21 +144,69 @@ def enrol(begin: Begin, actor: Actor, code: str) -> None:
     prove(begin, actor, code, lambda work: work.append(event, actor=actor), enrolling=True)
 
 
-def prove(begin: Begin, actor: Actor, code: str, then: Callable[[UnitOfWork], T], *, enrolling: bool = False) -> T:
+def finish_sign_in(begin: Begin, user: User, code: str, *, device: str | None = None) -> User:
+    """Sign an account in whose password was right (`login.SignIn.challenged`), if this is its code.
+
+    Raises:
+        AuthenticationError: as `prove`; `signed_out` if the account was changed since the password was right.
+    """
+
+    def let_in(work: UnitOfWork) -> User:
+        now = Users(work).get(user.id)
+        if now is None or now.disabled or now.session_epoch != user.session_epoch:
+            raise AuthenticationError("your account was changed just now", code="signed_out", hint="sign in again")
+        work.append(LoginSucceeded(user_id=now.id), actor=now.actor)
+        return now
+
+    return prove(begin, user.actor, code, let_in, recovery=True, device=device)
+
+
+def confirm_code(begin: Begin, user: User, code: str, *, device: str | None = None) -> None:
+    """Let somebody who is signed in prove by a code that it is still they.
+
+    Raises:
+        AuthenticationError: as `prove`.
+    """
+    prove(begin, user.actor, code, lambda work: confirmed("code")(work, user), recovery=True, device=device)
+
+
+def prove(
+    begin: Begin,
+    actor: Actor,
+    code: str,
+    then: Callable[[UnitOfWork], T],
+    *,
+    enrolling: bool = False,
+    recovery: bool = False,
+    device: str | None = None,
+) -> T:
     """Use up a code of the actor's second factor, and do `then` in the same transaction.
+
+    Args:
+        begin: opens a writing unit of work, committed at its end.
+        actor: whose code it has to be.
+        code: what was typed.
+        then: what the code is for.
+        enrolling: the code is the first of a new secret.
+        recovery: a recovery code does as well.
+        device: a device on which the account has signed in before; its failures are counted apart (`records.login`).
 
     Raises:
         AuthenticationError: `factor_missing`, `factor_wrong`, `factor_used` or `factor_locked`; it is recorded.
     """
+    subject = _subject(actor.user_id, device)
     with begin() as work:
-        refusal = None if take_attempt(work, _subject(actor.user_id)) else "factor_locked"
+        refusal = None if take_attempt(work, subject) else "factor_locked"
         if refusal is not None:
             _record(work, actor, refusal)
     if refusal is None:
         with begin() as work:
-            refusal = SecondFactors(work).use(actor.user_id, code, enrolling=enrolling)
+            if recovery and looks_like_one(code):
+                refusal = None if RecoveryCodes(work).use(actor.user_id, code, actor) else "factor_wrong"
+            else:
+                refusal = SecondFactors(work).use(actor.user_id, code, enrolling=enrolling)
             if refusal is None:
-                forgive(work, _subject(actor.user_id))
+                forgive(work, subject)
                 return then(work)
             _record(work, actor, refusal)
     message, hint = _REFUSALS[refusal]
@@ -177,8 +228,8 @@ def _step_of(secret: str, code: str, now: datetime) -> int | None:
     return found
 
 
-def _subject(user_id: str) -> str:
-    return f"factor:{user_id}"
+def _subject(user_id: str, device: str | None = None) -> str:
+    return f"factor:{user_id}:{device}" if device else f"factor:{user_id}"
 
 
 def _place(row: SecondFactorRow) -> Place:

@@ -5,6 +5,8 @@ Rules kept here:
 * An attempt is counted and committed before the password is looked at, so that many at once gain nothing and a crash
   forgives nothing; the result, with its audit event, is committed even when the answer is an error.
 * After 5 failures in a row an account waits 30 seconds, then twice as long each time, at most 15 minutes.
+* A device on which the account has signed in before counts for itself: whoever fails on purpose elsewhere locks nobody
+  out of their own tablet, and gains no guess on it.
 * A name without an account is treated alike in every visible way: work, waiting, message.
 * No transaction is open while Argon2 works.
 """
@@ -15,15 +17,16 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, TypeVar
 
 from argon2 import PasswordHasher
 
-from clinic.audit.events import LoginFailed, LoginSucceeded
+from clinic.audit.events import LoginChallenged, LoginConfirmed, LoginFailed, LoginSucceeded
 from clinic.domain import Actor, Role, UserId
 from clinic.errors import AuthenticationError
 from clinic.records import passwords
 from clinic.records.models import LoginFailureRow
+from clinic.records.standing import standing
 from clinic.records.users import User, Users, normalise_username
 from clinic.records.work import UnitOfWork
 
@@ -35,7 +38,18 @@ FORGOTTEN_AFTER: Final = timedelta(hours=24)
 NOBODY: Final = Actor(user_id=UserId("unknown"), role=Role.AUDITOR)
 """Who acts when a name is no account; the role with the fewest rights, because an actor must have one."""
 
+T = TypeVar("T")
 Begin = Callable[[], AbstractContextManager[UnitOfWork]]
+DeviceOf = Callable[[User], str | None]
+"""Names the device from which somebody tries, if this account has signed in on it before."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignIn:
+    """Name and password were right; if `challenged`, nobody is signed in before the second factor is."""
+
+    user: User
+    challenged: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +61,62 @@ class _Attempt:
     stored: str | None = field(repr=False)
 
 
-def authenticate(begin: Begin, username: str, password: str, *, hasher: PasswordHasher) -> User:
+def sign_in(
+    begin: Begin, username: str, password: str, *, hasher: PasswordHasher, device: DeviceOf | None = None
+) -> SignIn:
     """Return the account if name and password fit.  `begin` opens a writing unit of work, committed at its end.
 
     Raises:
         AuthenticationError: `login_failed` or `login_locked`.
     """
+    return _check(begin, username, password, _let_in, hasher=hasher, device=device)
+
+
+def confirm_password(
+    begin: Begin, user: User, password: str, *, hasher: PasswordHasher, device: DeviceOf | None = None
+) -> None:
+    """Let somebody who is signed in prove by the password that it is still they.
+
+    Raises:
+        AuthenticationError: `login_failed` or `login_locked`.
+    """
+    try:
+        _check(begin, user.username, password, confirmed("password"), hasher=hasher, device=device)
+    except AuthenticationError as error:
+        if error.code != "login_failed":
+            raise
+        raise AuthenticationError("this is not your password", hint="after 5 failures there is a wait") from None
+
+
+def confirmed(how: str) -> Callable[[UnitOfWork, User], None]:
+    """Return what records that somebody has proved once more who they are."""
+
+    def record(work: UnitOfWork, user: User) -> None:
+        work.append(LoginConfirmed(user_id=user.id, how=how), actor=user.actor)
+
+    return record
+
+
+def _let_in(work: UnitOfWork, user: User) -> SignIn:
+    challenged = standing(work, user).has_factor
+    event = LoginChallenged(user_id=user.id) if challenged else LoginSucceeded(user_id=user.id)
+    work.append(event, actor=user.actor)
+    return SignIn(user, challenged)
+
+
+def _check(
+    begin: Begin,
+    username: str,
+    password: str,
+    then: Callable[[UnitOfWork, User], T],
+    *,
+    hasher: PasswordHasher,
+    device: DeviceOf | None,
+) -> T:
+    """Check name and password, and do `then` in the transaction that forgives the failures before."""
     name = normalise_username(username)
     with begin() as work:
-        attempt = _count(work, name)
+        attempt = _count(work, name, device)
     if attempt is None:
         raise AuthenticationError(
             "too many failed attempts", code="login_locked", hint="wait up to 15 minutes, or ask the administrator"
@@ -63,16 +124,18 @@ def authenticate(begin: Begin, username: str, password: str, *, hasher: Password
     fits = passwords.verify(hasher, attempt.stored, password)
     with begin() as work:
         user = _settle(work, attempt, password, fits=fits)
-    if user is None:
-        raise AuthenticationError("user name or password is wrong", hint="check both; after 5 failures there is a wait")
-    return user
+        if user is not None:
+            return then(work, user)
+    raise AuthenticationError("user name or password is wrong", hint="check both; after 5 failures there is a wait")
 
 
-def _count(work: UnitOfWork, name: str) -> _Attempt | None:
+def _count(work: UnitOfWork, name: str, device: DeviceOf | None) -> _Attempt | None:
     """Count this attempt as failed for now; None while the account has to wait."""
     users = Users(work)
     user = users.by_username(name)
     subject = user.id if user else f"unknown:{work.username_index().bucket(name):04x}"
+    if user and device and (known := device(user)):
+        subject = f"device:{known}:{user.id}"
     if not take_attempt(work, subject):
         _refuse(work, user, "login_locked")
         return None
@@ -119,7 +182,6 @@ def _settle(work: UnitOfWork, attempt: _Attempt, password: str, *, fits: bool) -
     forgive(work, attempt.subject)
     if work.hasher.check_needs_rehash(stored):
         users.rehash(user.id, password)
-    work.append(LoginSucceeded(user_id=user.id), actor=user.actor)
     return user
 
 

@@ -114,6 +114,29 @@ class SecondFactorRow(Base):
     confirmed_at: Mapped[datetime | None]
 
 
+class RecoveryCodesRow(Base):
+    """An account's recovery codes: the hashes of those that are good, sealed under the staff key."""
+
+    __tablename__ = "recovery_codes"
+    __table_args__ = _STRICT
+
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id"), primary_key=True)
+    codes: Mapped[Sealed]
+    left: Mapped[int]
+    row_version: Mapped[int]
+    created_at: Mapped[datetime]
+
+
+class FactorRoleRow(Base):
+    """A role whose accounts have to have a second factor."""
+
+    __tablename__ = "factor_roles"
+    __table_args__ = _STRICT
+
+    role: Mapped[str] = mapped_column(primary_key=True)
+    since: Mapped[datetime]
+
+
 class ApiTokenRow(Base):
     """A program's token for the JSON API: what it may do, and the hash of its secret, sealed under the staff key."""
 

@@ -30,7 +30,7 @@ from clinic.audit.kept import Rhythm
 from clinic.audit.log import AuditLog, Entry
 from clinic.audit.sink import SecondSink
 from clinic.crypto.keys import Keyring, Purpose
-from clinic.domain import Actor, Clock, GlassReason, ShredReason, utc_now
+from clinic.domain import Actor, Clock, GlassReason, Role, ShredReason, utc_now
 from clinic.errors import DecryptionError, StorageError
 from clinic.records import factors, glass, login
 from clinic.records.answers import Answers
@@ -41,8 +41,10 @@ from clinic.records.generations import Generations
 from clinic.records.notes import Notes
 from clinic.records.patients import Patients
 from clinic.records.recordings import Recordings
+from clinic.records.recovery import RecoveryCodes
 from clinic.records.scrub import scrub
 from clinic.records.shredding import Shredded, Shredding
+from clinic.records.standing import Standing, require_for, required_roles, standing
 from clinic.records.sweep import Finding, sweep
 from clinic.records.tokens import Tokens
 from clinic.records.transcripts import Transcripts
@@ -59,6 +61,7 @@ class Transaction:
         self.key_uses = work.uses
         self.users = Users(work)
         self.factors = SecondFactors(work)
+        self.recovery = RecoveryCodes(work)
         self.patients = Patients(work)
         self.encounters = Encounters(work)
         self.recordings = Recordings(work)
@@ -68,6 +71,18 @@ class Transaction:
         self.shredding = Shredding(work)
         self.tokens = Tokens(work)
         self.answers = Answers(work)
+
+    def standing(self, user: User) -> Standing:
+        """Return what an account has beside its password, and what it has to have."""
+        return standing(self._work, user)
+
+    def factor_roles(self) -> frozenset[Role]:
+        """Return the roles that have to have a second factor."""
+        return required_roles(self._work)
+
+    def require_factor_for(self, roles: Iterable[Role], actor: Actor) -> bool:
+        """Let exactly these roles have to have a second factor; return whether that is a change."""
+        return require_for(self._work, roles, actor)
 
     def append(
         self, event: AuditEvent, *, actor: Actor, patient_id: str | None = None, detail: Detail | None = None
@@ -173,13 +188,41 @@ class Records:
         with read_transaction(self._engine) as connection, self._work(connection, writable=False) as work:
             yield Transaction(work)
 
-    def authenticate(self, username: str, password: str) -> User:
+    def sign_in(self, username: str, password: str, *, device: login.DeviceOf | None = None) -> login.SignIn:
         """Return the account if name and password fit; its own transactions, so that a refusal is committed too.
 
         Raises:
             AuthenticationError: `login_failed`, or `login_locked` while too many failures are recent.
         """
-        return login.authenticate(self._write, username, password, hasher=self._parts.hasher)
+        return login.sign_in(self._write, username, password, hasher=self._parts.hasher, device=device)
+
+    def authenticate(self, username: str, password: str) -> User:
+        """Return the account if name and password fit, as `sign_in`, where no session begins."""
+        return self.sign_in(username, password).user
+
+    def finish_sign_in(self, user: User, code: str, *, device: str | None = None) -> User:
+        """Sign an account in whose password was right, if this is a code of its second factor.
+
+        Raises:
+            AuthenticationError: as `factors.finish_sign_in`.
+        """
+        return factors.finish_sign_in(self._write, user, code, device=device)
+
+    def confirm(self, user: User, *, password: str, device: str | None = None) -> None:
+        """Let somebody who is signed in prove by the password that it is still they.
+
+        Raises:
+            AuthenticationError: `login_failed` or `login_locked`.
+        """
+        login.confirm_password(self._write, user, password, hasher=self._parts.hasher, device=lambda _: device)
+
+    def confirm_by_code(self, user: User, code: str, *, device: str | None = None) -> None:
+        """Let somebody who is signed in prove by a code of the second factor that it is still they.
+
+        Raises:
+            AuthenticationError: as `factors.prove`.
+        """
+        factors.confirm_code(self._write, user, code, device=device)
 
     def enrol_factor(self, code: str, *, actor: Actor) -> None:
         """Let the actor's new second factor count, if this is its code.

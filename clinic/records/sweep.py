@@ -38,12 +38,14 @@ from clinic.records.models import (
     AddendumRow,
     ApiTokenRow,
     EncounterRow,
+    FactorRoleRow,
     GenerationRow,
     NoteRow,
     NoteVersionRow,
     PatientRow,
     RecordingChunkRow,
     RecordingRow,
+    RecoveryCodesRow,
     SecondFactorRow,
     TranscriptRow,
     UserRow,
@@ -51,6 +53,7 @@ from clinic.records.models import (
 from clinic.records.notes import Notes
 from clinic.records.patients import Patients
 from clinic.records.recordings import Recordings
+from clinic.records.recovery import RecoveryCodes
 from clinic.records.sealed import Place
 from clinic.records.tokens import Tokens
 from clinic.records.transcripts import Transcripts
@@ -133,7 +136,7 @@ def _read(entries: Iterable[Entry]) -> _Log:
     log = _Log()
     for entry in entries:
         event = events.from_canonical(entry.event, entry.body)
-        for about in (_accounts, _tokens, _encounters, _speech, _generations, _notes):
+        for about in (_accounts, _factors, _tokens, _encounters, _speech, _generations, _notes):
             about(log, event, entry.actor)
     return log
 
@@ -148,16 +151,27 @@ def _accounts(log: _Log, event: events.AuditEvent, _actor: str) -> None:
             log.counts["sessions", event.user_id] += 1
         case events.UserEnabled():
             log.facts.discard(("user_disabled", event.user_id))
-        case events.PasswordReset():
+        case events.PasswordReset() | events.SessionsEnded():
             log.counts["sessions", event.user_id] += 1
-        case events.FactorEnrolled():
-            log.facts.add(("factor", event.user_id))
-        case events.FactorRemoved():
-            log.facts.discard(("factor", event.user_id))
         case events.PatientCreated() | events.PatientUpdated():
             log.counts["patient", event.patient] += 1
         case events.PatientShredded():
             log.facts.add(("patient_shredded", event.patient))
+        case _:
+            pass
+
+
+def _factors(log: _Log, event: events.AuditEvent, _actor: str) -> None:
+    match event:
+        case events.FactorEnrolled():
+            log.facts.add(("factor", event.user_id))
+        case events.FactorRemoved():
+            log.facts.discard(("factor", event.user_id))
+        case events.FactorRequired():
+            log.facts = {fact for fact in log.facts if fact[0] != "factor_role"}
+            log.facts |= {("factor_role", role) for role in event.roles}
+        case events.RecoveryMade() | events.RecoveryUsed():
+            log.latest["recovery", event.user_id] = (str(event.left),)
         case _:
             pass
 
@@ -257,6 +271,8 @@ def _queries() -> Iterator[tuple[str, Select[*tuple[Any, ...]]]]:
     yield "user", select(UserRow.id, UserRow.role)
     yield "user_disabled", select(UserRow.id).where(UserRow.disabled_at.is_not(None))
     yield "factor", select(SecondFactorRow.user_id).where(SecondFactorRow.confirmed_at.is_not(None))
+    yield "factor_role", select(FactorRoleRow.role)
+    yield "recovery", select(RecoveryCodesRow.user_id, RecoveryCodesRow.left)
     yield "token", select(ApiTokenRow.id, ApiTokenRow.user_id).where(ApiTokenRow.revoked_at.is_(None))
     yield "sessions", select(UserRow.id, UserRow.session_epoch)
     yield "consent", select(EncounterRow.id, EncounterRow.consent)
@@ -369,6 +385,7 @@ def _open_user(work: UnitOfWork, user_id: str) -> None:
     users.get(user_id)
     users.password_hash(user_id)
     SecondFactors(work).secret(user_id)
+    RecoveryCodes(work).check(user_id)
 
 
 def _open_token(work: UnitOfWork, token_id: str) -> None:

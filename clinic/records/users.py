@@ -17,7 +17,7 @@ from typing import Final
 
 from sqlalchemy import select
 
-from clinic.audit.events import LoggedOut, PasswordReset, UserCreated, UserDisabled, UserEnabled
+from clinic.audit.events import LoggedOut, PasswordReset, SessionsEnded, UserCreated, UserDisabled, UserEnabled
 from clinic.domain import OPERATOR, Actor, Role, UserId, new_id
 from clinic.errors import InputError, RecordError
 from clinic.records import passwords
@@ -128,6 +128,13 @@ class Users:
         if failures is not None:
             self._work.session.delete(failures)
         self._work.append(PasswordReset(user_id=row.id), actor=actor)
+        return self._user(row)
+
+    def end_sessions(self, user_id: str, actor: Actor) -> User:
+        """End every session of an account; it may sign in again."""
+        row = self._work.require(UserRow, user_id, what="account")
+        row.session_epoch += 1
+        self._work.append(SessionsEnded(user_id=row.id), actor=actor)
         return self._user(row)
 
     def logged_out(self, user: User) -> None:

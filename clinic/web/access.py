@@ -4,6 +4,8 @@ Rules kept here:
 
 * A view declares its access with exactly one of `public` and `allow`; the declaration is data, read by tests too.
 * `enforce` runs before every view.  No declaration, no session or another role means no.
+* While an account owes a second factor, only the routes that are `unfinished` are open to it: those to set one up, and
+  out.
 * A passive route is one that the page calls by itself (polling): it does not count as the user's activity.
 """
 
@@ -30,6 +32,7 @@ class Access:
     public: bool
     roles: frozenset[Role]
     passive: bool = False
+    unfinished: bool = False
 
 
 def public(view: _View) -> _View:
@@ -38,13 +41,13 @@ def public(view: _View) -> _View:
     return view
 
 
-def allow(*roles: Role, passive: bool = False) -> Callable[[_View], _View]:
+def allow(*roles: Role, passive: bool = False, unfinished: bool = False) -> Callable[[_View], _View]:
     """Declare that a view is for signed-in accounts with one of these roles."""
     if not roles:
         raise RuntimeError("name at least one role")
 
     def declare(view: _View) -> _View:
-        setattr(view, _ATTRIBUTE, Access(public=False, roles=frozenset(roles), passive=passive))
+        setattr(view, _ATTRIBUTE, Access(public=False, roles=frozenset(roles), passive=passive, unfinished=unfinished))
         return view
 
     return declare
@@ -60,7 +63,8 @@ def enforce() -> None:
     """Refuse the request unless its view is public or its session has a role that the view names.
 
     Raises:
-        AuthenticationError: `signed_out` without a valid session, `not_allowed` otherwise.
+        AuthenticationError: `signed_out` without a valid session, `not_allowed` for another role, `factor_required`
+            while the account owes a second factor.
     """
     if request.endpoint is None:  # no route at all: the router answers 404 or 405 and nothing runs
         return
@@ -77,6 +81,12 @@ def enforce() -> None:
             "your account may not use this page",
             code="not_allowed",
             hint="ask the administrator if you should be able to",
+        )
+    if sessions.standing().owes_factor and not access.unfinished:
+        raise AuthenticationError(
+            "your role has to have a second factor, and you have none yet",
+            code="factor_required",
+            hint="set it up: `Second factor` on the page of your name",
         )
     if not access.passive:
         sessions.touch()

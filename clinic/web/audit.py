@@ -29,8 +29,8 @@ from clinic.audit.log import Entry
 from clinic.audit.verify import VerifyReport
 from clinic.audit.witness import verify_witnessed, witnessed
 from clinic.domain import OPERATOR, Role, new_id
-from clinic.errors import AuditError, ClinicError, InputError
-from clinic.web import sessions
+from clinic.errors import AuditError, AuthenticationError, ClinicError, InputError, http_status
+from clinic.web import sessions, stepup
 from clinic.web.access import allow
 from clinic.web.display import zone_of_the_box
 from clinic.web.forms import EntriesForm, ExportForm, FormError, WitnessForm
@@ -120,11 +120,12 @@ def export() -> ResponseReturnValue:
     """Hand out the whole log, encrypted for the auditor."""
     try:
         form = ExportForm.parse()
+        stepup.require()
         path = services().config.run_dir / f"export-{new_id()}.age"
         as_fhir, log, actor = form.layout == "fhir", services().records.audit, sessions.actor()
         exported = export_log(log, form.recipients, path, actor=actor, as_fhir=as_fhir)
-    except InputError as error:
-        return _page(problem=error, status=422)
+    except (InputError, AuthenticationError) as error:
+        return _page(problem=error, status=http_status(error))
     manifest = exported.manifest
     body = Response(_once(path), mimetype="application/octet-stream")
     body.content_length = path.stat().st_size

@@ -2,7 +2,8 @@
 
 Rules kept here:
 
-* A failed sign-in says the same whatever was wrong, and always costs the same work (`records.users`).
+* A failed sign-in says the same whatever was wrong, and always costs the same work (`records.login`).
+* That an account has a second factor is seen only by who has the password.
 * After signing in, a page may be returned to only if it is one of ours, named by ids.
 """
 
@@ -16,15 +17,18 @@ from flask_wtf.csrf import generate_csrf
 
 from clinic.domain import Role
 from clinic.errors import AuthenticationError, InputError, http_status
-from clinic.web import sessions
+from clinic.records.recovery import looks_like_one
+from clinic.records.users import User
+from clinic.web import devices, sessions
 from clinic.web.access import allow, public
-from clinic.web.forms import FormError, LoginForm, PasswordForm
+from clinic.web.forms import FormError, LoginForm, PasswordForm, SecondStepForm
 from clinic.web.ports import services
 from clinic.web.security import LOGIN_LIMIT, limiter
 
 blueprint = Blueprint("auth", __name__)
 
 HOME = {Role.CLINICIAN: "day.show", Role.ADMINISTRATOR: "admin.index", Role.AUDITOR: "audit.index"}
+_NAME_LENGTH = 64
 _RETURN = re.compile(r"^/(day|patients|encounters|users|audit)(/[0-9a-f]{32})?$")
 
 
@@ -53,17 +57,52 @@ def sign_in() -> ResponseReturnValue:
     """Check name and password, and start a fresh session."""
     try:
         form = LoginForm.parse()
-        user = services().records.authenticate(form.username, form.password)
-    except FormError as error:
-        return _login_again(error, 422)
-    except AuthenticationError as error:
-        return _login_again(error, http_status(error))
+        found = services().records.sign_in(form.username, form.password, device=devices.known_for)
+    except (FormError, AuthenticationError) as error:
+        return _login_again(error)
+    if found.challenged:
+        sessions.half_way(found.user)
+        return redirect(url_for("auth.second_step", next=_return_path()))
+    return _welcome(found.user)
+
+
+@blueprint.get("/login/code")
+@public
+def second_step() -> ResponseReturnValue:
+    """Ask for the second factor of who has just given the right password."""
+    if sessions.waiting_for() is None:
+        return redirect(url_for("auth.login"))
+    return render_template("login_code.html", next=_return_path())
+
+
+@blueprint.post("/login/code")
+@public
+@limiter.limit(LOGIN_LIMIT)
+def finish_sign_in() -> ResponseReturnValue:
+    """Check the code, and start a fresh session."""
+    waiting = sessions.waiting_for()
+    if waiting is None:
+        late = AuthenticationError("that took too long", code="signed_out", hint="sign in again")
+        return _login_again(late)
+    try:
+        code = SecondStepForm.parse().code
+        user = services().records.finish_sign_in(waiting, code, device=devices.known_for(waiting))
+    except (FormError, AuthenticationError) as error:
+        return render_template("login_code.html", next=_return_path(), problem=error), http_status(error)
+    answer = _welcome(user)
+    if looks_like_one(code):
+        left = sessions.standing().recovery_left
+        flash(f"That recovery code is used up; {left} are left. New ones are made on the page of your name.")
+    return answer
+
+
+def _welcome(user: User) -> ResponseReturnValue:
     sessions.begin(user)
     return redirect(_return_path() or url_for(HOME[user.role]))
 
 
 @blueprint.post("/logout")
-@allow(*Role)
+@allow(*Role, unfinished=True)
 def sign_out() -> ResponseReturnValue:
     """End the session."""
     user = sessions.signed_in()
@@ -74,14 +113,14 @@ def sign_out() -> ResponseReturnValue:
 
 
 @blueprint.get("/session")
-@allow(*Role, passive=True)
+@allow(*Role, passive=True, unfinished=True)
 def session_state() -> Response:
     """Give a page that outlived its session the token of the new one."""
     return jsonify(csrf_token=generate_csrf())
 
 
 @blueprint.post("/session/touch")
-@allow(*Role)
+@allow(*Role, unfinished=True)
 def touch() -> ResponseReturnValue:
     """Note that somebody is typing."""
     return "", 204
@@ -102,7 +141,7 @@ def change_password() -> ResponseReturnValue:
     user, records = sessions.signed_in(), services().records
     try:
         form = PasswordForm.parse()
-        records.authenticate(user.username, form.current)
+        records.confirm(user, password=form.current, device=devices.known_for(user))
         with records.write() as tx:
             tx.users.reset_password(user.username, form.password, actor=sessions.actor())
             renewed = tx.users.get(user.id)
@@ -114,8 +153,10 @@ def change_password() -> ResponseReturnValue:
     return redirect(url_for("auth.start"))
 
 
-def _login_again(error: AuthenticationError | InputError, status: int) -> ResponseReturnValue:
-    return render_template("login.html", next=_return_path(), problem=error, idle=False), status
+def _login_again(error: AuthenticationError | InputError) -> ResponseReturnValue:
+    name = request.form.get("username", "")[:_NAME_LENGTH]
+    page = render_template("login.html", next=_return_path(), problem=error, idle=False, username=name)
+    return page, http_status(error)
 
 
 def _return_path() -> str | None:

@@ -52,6 +52,8 @@ def on_clinic_error(error: ClinicError) -> ResponseReturnValue:
     status = http_status(error)
     if error.code == "signed_out" and request.method == "GET" and not wants_json():
         return redirect(url_for("auth.login", next=request.path))
+    if error.code == "factor_required" and request.method == "GET" and not wants_json():
+        return redirect(url_for("factor.show"))
     if isinstance(error, PolicyDeniedError):
         logger.info("refused code=%s status=%d policies=%d", error.code, status, len(error.policies))
     else:

@@ -467,6 +467,25 @@ class FactorForm(Form):
     problems = {"password": "type your password"}
 
 
+class SecondStepForm(Form):
+    """What is typed after the password: a code of the app, or a recovery code."""
+
+    code: Annotated[str, Field(min_length=6, max_length=24)]
+    problems = {"code": "type the six digits that the app shows now, or a recovery code"}
+
+
+class FactorRolesForm(Form):
+    """The roles that have to have a second factor."""
+
+    roles: tuple[Role, ...] = ()
+    problems = {"roles": "choose roles of the list"}
+
+    @classmethod
+    def parse(cls) -> Self:
+        """Read the boxes that are ticked."""
+        return cls.read({"roles": request.form.getlist("roles")})
+
+
 class FactorCodeForm(Form):
     """A code of the second factor."""
 

@@ -8,6 +8,8 @@ Rules kept here:
   out is known to that process only, so none may outlive it.
 * Times are seconds since boot, sleep included: setting the clock of an offline box neither ends nor prolongs a session.
 * Signing in starts from an empty session, so nothing that was there before (fixation) lives on.
+* Between password and second factor there is no session: the cookie says only whose factor is waited for, for five
+  minutes.
 """
 
 from __future__ import annotations
@@ -21,10 +23,13 @@ from flask import Flask, current_app, g, session
 from flask_login import LoginManager, current_user, login_user, logout_user
 
 from clinic.domain import Actor, UserId, new_id
+from clinic.records.standing import Standing
 from clinic.records.users import User
+from clinic.web import devices
 from clinic.web.ports import services
 
 ABSOLUTE_SECONDS = 12 * 3600
+HALF_WAY_SECONDS = 5 * 60
 Uptime = Callable[[], float]
 _EXTENSION = "clinic.sessions"
 
@@ -41,8 +46,9 @@ class Account:
     is_active = True
     is_anonymous = False
 
-    def __init__(self, user: User) -> None:
+    def __init__(self, user: User, standing: Standing) -> None:
         self.user = user
+        self.standing = standing
 
     def get_id(self) -> str:
         """Return the account's id."""
@@ -89,7 +95,28 @@ def begin(user: User) -> None:
     g.pop("csrf_token", None)
     now = _book().clock()
     session.update(sid=new_id(), epoch=user.session_epoch, run=_book().run, began=now, seen=now)
-    login_user(Account(user))
+    with services().records.read() as tx:
+        login_user(Account(user, tx.standing(user)))
+    devices.remember(user)
+
+
+def half_way(user: User) -> None:
+    """Remember whose password was right, until the second factor is."""
+    session.clear()
+    g.pop("csrf_token", None)
+    session["half"] = {"user": user.id, "epoch": user.session_epoch, "run": _book().run, "at": _book().clock()}
+
+
+def waiting_for() -> User | None:
+    """Return the account whose second factor is waited for; None if nobody's is, or not any more."""
+    half = session.get("half")
+    if not isinstance(half, dict) or half.get("run") != _book().run:
+        return None
+    if not 0 <= _book().clock() - half["at"] < HALF_WAY_SECONDS:
+        return None
+    with services().records.read() as tx:
+        user = tx.users.get(UserId(half["user"]))
+    return user if user is not None and not user.disabled and user.session_epoch == half["epoch"] else None
 
 
 def end() -> None:
@@ -123,6 +150,17 @@ def signed_in() -> User:
     return user
 
 
+def standing() -> Standing:
+    """Return what the account that is signed in has beside its password; for views behind `access.allow`."""
+    signed_in()
+    return cast("Standing", current_user.standing)
+
+
+def clock() -> float:
+    """Return the seconds since boot, sleep included, as this application counts them."""
+    return _book().clock()
+
+
 def session_id() -> str:
     """Return the name of this session, which says nothing of whose it is; for views behind `access.allow`."""
     signed_in()
@@ -140,9 +178,9 @@ def _load(user_id: str) -> Account | None:
         return None
     with services().records.read() as tx:
         user = tx.users.get(UserId(user_id))
-    if user is None or user.disabled or session.get("epoch") != user.session_epoch:
-        return None
-    return Account(user)
+        if user is None or user.disabled or session.get("epoch") != user.session_epoch:
+            return None
+        return Account(user, tx.standing(user))
 
 
 def _alive() -> bool:

@@ -3,6 +3,7 @@
 Rules kept here:
 
 * Who may see a patient may do it, after typing the patient's name as it is shown: nobody destroys a record unseen.
+* Who does it proves once more who they are (`stepup`).
 * The reason is one of a list; what is typed to confirm is compared and forgotten.
 * The record is destroyed before the answer is given; the backups follow as a job of the worker.
 """
@@ -14,8 +15,8 @@ from flask.typing import ResponseReturnValue
 
 from clinic.backup.schedule import Task
 from clinic.domain import PatientId, Role
-from clinic.errors import JobError
-from clinic.web import sessions, wording
+from clinic.errors import AuthenticationError, JobError, http_status
+from clinic.web import sessions, stepup, wording
 from clinic.web.access import allow
 from clinic.web.forms import FormError, ShredForm
 from clinic.web.ports import services
@@ -42,6 +43,10 @@ def shred(patient_id: str) -> ResponseReturnValue:
         named = _plain(tx.patients.data(patient_id).name) == _plain(form.name)
     if not named:
         return _page(patient_id, {"name": "this is not the name of the patient; nothing was destroyed"}, status=422)
+    try:
+        stepup.require()
+    except AuthenticationError as error:
+        return _page(patient_id, {"proof": f"{error}: {error.hint}"}, status=http_status(error))
     done = services().records.shred(patient_id, reason=form.reason, actor=sessions.actor())
     flash("The record is destroyed for good." if done.finished else wording.SHRED_UNFINISHED)
     try:

@@ -98,7 +98,7 @@ def every_page(site: Site) -> Iterator[Visit]:
     yield Visit("signed", to(f"/encounters/{done.id}"))
     yield Visit("draft-and-final", to(f"/encounters/{reviewed.id}/note/versions"))
     yield Visit("password", to("/password"))
-    yield Visit("second-factor", to("/factor"))
+    yield Visit("second-factor", to("/second-factor"))
     yield Visit("not-found", to("/nowhere"))
 
 

@@ -63,6 +63,9 @@ def refused(world: World, encounter: Encounter, actor: Actor, policies: Callable
     return code
 
 
+RECOVERY = r"<code>[2-9a-z]{5}-[2-9a-z]{5}</code>"
+
+
 class Colleague:
     """Another clinician, in a browser, with a phone."""
 
@@ -86,9 +89,10 @@ class Colleague:
         assert found is not None
         self._phone = pyotp.TOTP(found[1])
         done = self.browser.post("/second-factor/confirm", code=self.code())
-        assert done.status_code == 303
+        assert (done.status_code, len(re.findall(RECOVERY, done.text))) == (200, 10)
         page = self.browser.get("/second-factor")
         assert 'data-testid="factor-enrolled"' in page.text
+        assert re.findall(RECOVERY, page.text) == []
         assert found[1] not in page.text
 
     def code(self) -> str:
@@ -293,4 +297,4 @@ def test_the_console_sets_up_and_removes_a_second_factor(world: World) -> None:
     somebody = Colleague(world)
     somebody.enrol()
     assert "removed the second factor" in clinic(world, "user", "totp", "colleague", "--remove").stdout
-    assert world.events()[-1] == "factor.removed"
+    assert world.events()[-3:] == ["factor.removed", "recovery.made", "sessions.ended"]

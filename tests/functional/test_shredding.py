@@ -33,7 +33,7 @@ from clinic.records.records import Records
 from clinic.speech.transcriber import Progress
 from tests.conftest import SAMPLE
 from tests.functional.killing import Snapshot, calls, in_child, points
-from tests.functional.web_world import CANARY, World
+from tests.functional.web_world import CANARY, PASSWORD, World
 
 PATIENTS = 7
 
@@ -306,7 +306,9 @@ def test_the_page_destroys_the_record(world: World, patient: Patient) -> None:
     page = browser.get(f"/patients/{patient.id}/shred").text
     assert "Nothing can bring them back" in page
     assert f'href="/patients/{patient.id}/shred"' in browser.get(f"/patients/{patient.id}").text
-    answer = browser.post(f"/patients/{patient.id}/shred", reason="patient_request", name=CANARY.upper())
+    answer = browser.post(
+        f"/patients/{patient.id}/shred", reason="patient_request", name=CANARY.upper(), proof=PASSWORD
+    )
     assert answer.status_code == 303
     assert "destroyed for good" in browser.get("/patients").text
     assert CANARY not in browser.get("/patients").text
@@ -343,7 +345,10 @@ def test_only_a_clinician_may(world: World, patient: Patient) -> None:
     for role in (Role.ADMINISTRATOR, Role.AUDITOR):
         browser = world.browser(role)
         assert browser.get(f"/patients/{patient.id}/shred").status_code == 403
-        assert browser.post(f"/patients/{patient.id}/shred", reason="legal_order", name=CANARY).status_code == 403
+        assert (
+            browser.post(f"/patients/{patient.id}/shred", reason="legal_order", name=CANARY, proof=PASSWORD).status_code
+            == 403
+        )
     assert "patient.shredded" not in world.events()
 
 
@@ -365,7 +370,10 @@ def test_a_queue_that_takes_nothing_is_said(world: World, patient: Patient) -> N
     world.services.jobs.broken = True
     browser = world.browser(Role.CLINICIAN)
     browser.get(f"/patients/{patient.id}/shred")
-    assert browser.post(f"/patients/{patient.id}/shred", reason="legal_order", name=CANARY).status_code == 303
+    assert (
+        browser.post(f"/patients/{patient.id}/shred", reason="legal_order", name=CANARY, proof=PASSWORD).status_code
+        == 303
+    )
     assert "the next backup does it" in browser.get("/patients").text
     with pytest.raises(RecordError), world.records.read() as tx:
         tx.patients.data(patient.id)

@@ -13,7 +13,16 @@ from clinic.domain import Role, new_id
 from clinic.web.access import declared
 from tests.functional.web_world import World
 
-PUBLIC = {"auth.login", "auth.sign_in", "health.health", "health.authority", "health.authority_certificate", "static"}
+PUBLIC = {
+    "auth.login",
+    "auth.sign_in",
+    "auth.second_step",
+    "auth.finish_sign_in",
+    "health.health",
+    "health.authority",
+    "health.authority_certificate",
+    "static",
+}
 CLINICAL = {"day", "patients", "encounters", "recordings", "notes", "checking", "speakers", "versions", "copies"}
 UNSAFE = {"POST", "PUT", "PATCH", "DELETE"}
 

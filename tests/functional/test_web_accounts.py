@@ -17,13 +17,19 @@ from tests.functional.web_world import CANARY, PASSWORD, World
 def test_administrator_adds_resets_and_disables(world: World) -> None:
     """An account is added, can sign in, gets a new password, and is disabled."""
     admin, person = world.browser(Role.ADMINISTRATOR), world.browser()
-    fields = {"username": "nurse.joy", "display_name": "Joy", "role": "clinician", "password": "first password"}
+    fields = {
+        "username": "nurse.joy",
+        "display_name": "Joy",
+        "role": "clinician",
+        "password": "first password",
+        "proof": PASSWORD,
+    }
     assert admin.post("/users", **fields).status_code == 303
     assert person.sign_in("nurse.joy", "first password").status_code == 302
     with world.records.read() as tx:
         account = tx.users.by_username("nurse.joy")
     assert account is not None
-    assert admin.post(f"/users/{account.id}/reset", password="second password").status_code == 303
+    assert admin.post(f"/users/{account.id}/reset", password="second password", proof=PASSWORD).status_code == 303
     assert person.get("/password", json=True).status_code == 401
     assert person.sign_in("nurse.joy", "second password").status_code == 302
     assert admin.post(f"/users/{account.id}/disable").status_code == 303
@@ -58,7 +64,13 @@ def test_disabled_account_is_enabled_again(world: World) -> None:
 def test_bad_account_is_explained(world: World, changed: dict[str, str], sentence: str) -> None:
     """What is wrong is said at its field, and what was typed is kept, but for the password."""
     admin = world.browser(Role.ADMINISTRATOR)
-    fields = {"username": "joy", "display_name": "Joy Kept", "role": "clinician", "password": "first password"}
+    fields = {
+        "username": "joy",
+        "display_name": "Joy Kept",
+        "role": "clinician",
+        "password": "first password",
+        "proof": PASSWORD,
+    }
     response = admin.post("/users", **{**fields, **changed})
     assert response.status_code == 422
     assert sentence in response.text
@@ -103,7 +115,7 @@ def test_export_opens_with_the_auditors_key_only(world: World, tmp_path: Path) -
     identity = pyrage.x25519.Identity.generate()
     auditor = world.browser(Role.AUDITOR)
     size = world.records.audit.head().size
-    response = auditor.post("/audit/export", recipient=str(identity.to_public()))
+    response = auditor.post("/audit/export", recipient=str(identity.to_public()), proof=PASSWORD)
     assert response.status_code == 200
     assert response.data.startswith(b"age-encryption.org/v1")
     export = tmp_path / "log.age"
@@ -118,7 +130,9 @@ def test_export_opens_with_the_key_of_each_recipient(world: World, tmp_path: Pat
     first, second, stranger = (pyrage.x25519.Identity.generate() for _ in range(3))
     auditor = world.browser(Role.AUDITOR)
     for separator in ("\r\n", ", "):
-        response = auditor.post("/audit/export", recipient=f"{first.to_public()}{separator}{second.to_public()}")
+        response = auditor.post(
+            "/audit/export", recipient=f"{first.to_public()}{separator}{second.to_public()}", proof=PASSWORD
+        )
         assert response.status_code == 200
         export = tmp_path / "log.age"
         export.write_bytes(response.data)
@@ -126,13 +140,13 @@ def test_export_opens_with_the_key_of_each_recipient(world: World, tmp_path: Pat
         assert open_export(export, str(second)).report.ok
         with pytest.raises(InputError):
             open_export(export, str(stranger))
-    assert auditor.post("/audit/export", recipient=f"{first.to_public()}\nnobody").status_code == 422
+    assert auditor.post("/audit/export", recipient=f"{first.to_public()}\nnobody", proof=PASSWORD).status_code == 422
 
 
 @pytest.mark.parametrize("recipient", ["", "not a key", "age1" + "q" * 58, "AGE-SECRET-KEY-1" + "Q" * 58])
 def test_export_needs_a_recipient(world: World, recipient: str) -> None:
     """Without a valid public key nothing leaves."""
-    response = world.browser(Role.AUDITOR).post("/audit/export", recipient=recipient)
+    response = world.browser(Role.AUDITOR).post("/audit/export", recipient=recipient, proof=PASSWORD)
     assert response.status_code == 422
     assert "error-box" in response.text
     assert "log.exported" not in world.events()
@@ -159,7 +173,7 @@ def test_a_secret_key_in_the_place_of_a_recipient_is_not_shown_again(
     bare = secret.removeprefix("AGE-SECRET-KEY-1").lower()
     typed = spelling.format(secret=secret, public=public, lower=secret.lower(), bare=bare)
     with caplog.at_level("DEBUG"):
-        response = world.browser(Role.AUDITOR).post("/audit/export", recipient=typed)
+        response = world.browser(Role.AUDITOR).post("/audit/export", recipient=typed, proof=PASSWORD)
     assert response.status_code == 422
     entries = b"".join(entry.body for entry in world.records.audit.entries()).decode()
     for place in (response.text, str(response.headers), caplog.text, entries):
@@ -209,11 +223,11 @@ def test_auditor_exports_fhir(world: World) -> None:
     """The other form opens with the auditor's key, and is one AuditEvent a line for each entry; a third is refused."""
     identity = pyrage.x25519.Identity.generate()
     auditor, recipient = world.browser(Role.AUDITOR), str(identity.to_public())
-    size = world.records.audit.head().size
-    response = auditor.post("/audit/export", recipient=recipient, layout="fhir")
+    size = world.records.audit.head().size + 1  # the proof of who exports
+    response = auditor.post("/audit/export", recipient=recipient, layout="fhir", proof=PASSWORD)
     assert f"clinic-audit-1-{size}.fhir.ndjson.age" in response.headers["Content-Disposition"]
     lines = pyrage.decrypt(response.data, [identity]).splitlines()
     assert len(lines) == size
     assert all(b'"resourceType":"AuditEvent"' in line for line in lines)
     assert world.events()[-1] == "log.exported"
-    assert auditor.post("/audit/export", recipient=recipient, layout="pdf").status_code == 422
+    assert auditor.post("/audit/export", recipient=recipient, layout="pdf", proof=PASSWORD).status_code == 422

@@ -549,6 +549,7 @@ def test_0006_begins_without_tokens_and_changes_nothing_else(engine: Engine, pat
         )
         token, secret = tx.tokens.create(user, name="EMR", scopes=[Scope.NOTES_READ], days=9, actor=OPERATOR)
         tx.answers.keep(token.id, "key", StoredAnswer(request_sha256="0" * 64, status=201, body="{}"))
+    migrate.downgrade(engine, MIGRATIONS, revision="0006")
     before = {name: sql for name, sql in schema(path).items() if "api_" not in name}
     entries = rows(path, "SELECT * FROM audit_entries ORDER BY seq")
     migrate.downgrade(engine, MIGRATIONS, revision="0005")
@@ -562,3 +563,35 @@ def test_0006_begins_without_tokens_and_changes_nothing_else(engine: Engine, pat
         new, shown = tx.tokens.create(user, name="EMR", scopes=[Scope.NOTES_READ], days=9, actor=OPERATOR)
         assert tx.tokens.look_up(shown).token == new
     assert [(f.problem, f.kind, f.id) for f in again.sweep() if f.kind == "token"] == [("missing", "token", token.id)]
+
+
+def test_0007_begins_without_recovery_codes_and_rules(engine: Engine, path: Path) -> None:
+    """Down, codes and rules are gone, the log says that they were, and accounts are as they were; up again, new ones."""
+    keyring, hasher = Keyring.generate(), PasswordHasher.from_parameters(CHEAPEST)
+    migrate.upgrade(engine, MIGRATIONS)
+    migrate.downgrade(engine, MIGRATIONS, revision="0007")
+    records = Records(engine, keyring=keyring, hasher=hasher)
+    with records.write() as tx:
+        user = tx.users.create(
+            "ann", display_name="Ann", role=Role.AUDITOR, password="a long enough phrase", actor=OPERATOR
+        )
+        tx.recovery.make(user.id, OPERATOR)
+        tx.require_factor_for([Role.AUDITOR], OPERATOR)
+    assert records.sweep() == ()
+    kept = {
+        name: sql for name, sql in schema(path).items() if "recovery_codes" not in name and "factor_role" not in name
+    }
+    entries = rows(path, "SELECT * FROM audit_entries ORDER BY seq")
+    migrate.downgrade(engine, MIGRATIONS, revision="0006")
+    assert schema(path) == kept
+    assert rows(path, "SELECT * FROM audit_entries ORDER BY seq") == entries
+    migrate.upgrade(engine, MIGRATIONS)
+    again = Records(engine, keyring=keyring, hasher=hasher)
+    with again.read() as tx:
+        assert (tx.standing(user).recovery_left, tx.standing(user).required) == (0, False)
+    assert {(found.problem, found.kind) for found in again.sweep()} == {
+        ("missing", "recovery"),
+        ("missing", "factor_role"),
+    }
+    with again.write() as tx:
+        assert len(tx.recovery.make(user.id, OPERATOR)) == 10

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from clinic.audit.events.schema import AuditEvent, Code, Id, RoleName
+from clinic.audit.events.schema import AuditEvent, Code, Count, Id, Ids, RoleName
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,23 @@ class LoginFailed(AuditEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class LoginChallenged(AuditEvent):
+    """Name and password were right; nobody is signed in before the second factor is."""
+
+    name: ClassVar[str] = "login.challenged"
+    user_id: Id
+
+
+@dataclass(frozen=True, slots=True)
+class LoginConfirmed(AuditEvent):
+    """Somebody who is signed in has proved once more who they are; `how` is `password` or `code`."""
+
+    name: ClassVar[str] = "login.confirmed"
+    user_id: Id
+    how: Code
+
+
+@dataclass(frozen=True, slots=True)
 class LoggedOut(AuditEvent):
     """Somebody signed out."""
 
@@ -91,6 +108,40 @@ class FactorRefused(AuditEvent):
     reason: Code
 
 
+@dataclass(frozen=True, slots=True)
+class FactorRequired(AuditEvent):
+    """Accounts of these roles, and of no others, have to have a second factor."""
+
+    name: ClassVar[str] = "factor.required"
+    roles: Ids
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryMade(AuditEvent):
+    """An account has this many new recovery codes; those before them are good for nothing."""
+
+    name: ClassVar[str] = "recovery.made"
+    user_id: Id
+    left: Count
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryUsed(AuditEvent):
+    """A recovery code was used in place of the second factor; this many are left."""
+
+    name: ClassVar[str] = "recovery.used"
+    user_id: Id
+    left: Count
+
+
+@dataclass(frozen=True, slots=True)
+class SessionsEnded(AuditEvent):
+    """Every session of an account was ended."""
+
+    name: ClassVar[str] = "sessions.ended"
+    user_id: Id
+
+
 EVENTS: Final = (
     UserCreated,
     UserDisabled,
@@ -98,8 +149,14 @@ EVENTS: Final = (
     PasswordReset,
     LoginSucceeded,
     LoginFailed,
+    LoginChallenged,
+    LoginConfirmed,
     LoggedOut,
     FactorEnrolled,
     FactorRemoved,
     FactorRefused,
+    FactorRequired,
+    RecoveryMade,
+    RecoveryUsed,
+    SessionsEnded,
 )

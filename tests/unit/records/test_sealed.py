@@ -38,6 +38,8 @@ CLEAR_COLUMNS = {
     "users": {"id", "username", "role", "created_at", "disabled_at"},
     "login_failures": {"subject", "failed_at", "locked_until"},
     "second_factors": {"user_id", "created_at", "confirmed_at"},
+    "recovery_codes": {"user_id", "created_at"},
+    "factor_roles": {"role", "since"},
     "api_tokens": {"id", "user_id", "created_at", "last_used_at", "revoked_at"},
     "api_answers": {"token_id", "key", "created_at"},
     "patients": {"id", "wrapped_dek", "created_at", "updated_at", "shredded_at"},
@@ -121,6 +123,7 @@ def staff(records: Records) -> None:
                 actor=OPERATOR,
             )
             tx.factors.begin(user)
+            tx.recovery.make(user.id, OPERATOR)
             token, _ = tx.tokens.create(user, name=f"Canary EMR {name}", scopes=list(Scope), days=1, actor=OPERATOR)
             tx.answers.keep(token.id, name, StoredAnswer(request_sha256="0" * 64, status=201, body=f"Canary {name}"))
 
@@ -133,6 +136,7 @@ def read_everything(records: Records) -> int:
         for user in tx.users.list():
             tx.users.password_hash(user.id)
             assert tx.factors.secret(user.id) is not None
+            tx.recovery.check(user.id)
         for token in tx.tokens.list():
             tx.answers.check_all(token.id)
         for encounter in encounters:
@@ -236,7 +240,7 @@ def test_a_value_swapped_with_any_other_row_does_not_open(full: Records, databas
 def test_a_value_from_another_column_does_not_open(full: Records, database: Path, address: str) -> None:
     """A ciphertext of the same patient from another column is refused in this one."""
     table, column = address.split(".")
-    staff = {"users", "second_factors", "api_tokens", "api_answers"}
+    staff = {"users", "second_factors", "recovery_codes", "api_tokens", "api_answers"}
     for other in sorted(SEALED - {address}):
         other_table, other_column = other.split(".")
         if (other_table in staff) != (table in staff):
