@@ -566,7 +566,7 @@ def test_0006_begins_without_tokens_and_changes_nothing_else(engine: Engine, pat
 
 
 def test_0007_begins_without_recovery_codes_and_rules(engine: Engine, path: Path) -> None:
-    """Down, codes and rules are gone, the log says that they were, and accounts are as they were; up again, new ones."""
+    """Down, codes and rules are gone, the log says that they were, and accounts stay; up again, new ones are made."""
     keyring, hasher = Keyring.generate(), PasswordHasher.from_parameters(CHEAPEST)
     migrate.upgrade(engine, MIGRATIONS)
     migrate.downgrade(engine, MIGRATIONS, revision="0007")
