@@ -20,6 +20,7 @@ from clinic.audit.database_file import forget_cached
 from clinic.audit.events import (
     AuditEvent,
     AuditOpened,
+    AuthorityRenewed,
     CredentialRenewed,
     KeySealed,
     KeyUnlocked,
@@ -32,7 +33,7 @@ from clinic.audit.latch import Latch
 from clinic.audit.sink import SecondSink
 from clinic.audit.witness import require_current, verify_witnessed
 from clinic.config import Config, KeySource
-from clinic.crypto.durable import create_private, exclusive
+from clinic.crypto.durable import create_private, exclusive, replace_private
 from clinic.crypto.envelope import FieldContext, open_sealed, seal
 from clinic.crypto.holding import keep, share
 from clinic.crypto.keys import (
@@ -55,6 +56,7 @@ from clinic.crypto.keys import (
 from clinic.crypto.local_ca import (
     Authority,
     create_authority,
+    fingerprint,
     issue_server_certificate,
     lan_addresses,
     write_server_files,
@@ -233,6 +235,26 @@ def renew_certificate(config: Config, keyring: Keyring) -> None:
     key = open_sealed(keyring.derive(Purpose.LOCAL_CA), sealed, _CA_CONTEXT)
     authority = Authority((config.tls_dir / "ca.crt").read_bytes(), key)
     _issue(config, authority)
+
+
+def renew_authority(config: Config, keyring: Keyring) -> str:
+    """Put a new local CA in place of the one there, issue its server certificate, and return its fingerprint.
+
+    The old key is overwritten: nobody can issue with it from here.  Interrupted, run it again (`authority_incomplete`).
+
+    Raises:
+        AuditError: the log takes no entry; nothing is changed then.
+    """
+    authority = create_authority(names=config.web.hostnames)
+    shown = fingerprint(authority.certificate_pem)
+    with closing(_opened(config, keyring)) as records, records.write() as tx:
+        tx.append(AuthorityRenewed(certificate=shown.replace(":", "").lower()), actor=OPERATOR)
+        tx.key_uses.count(LOCAL_CA)
+    sealed = seal(keyring.derive(Purpose.LOCAL_CA), authority.key_pem, _CA_CONTEXT, key_id=keyring.key_id)
+    with exclusive(config.tls_dir):
+        replace_private(config.tls_dir / _CA_KEY, sealed)
+    _issue(config, authority)
+    return shown
 
 
 def recover(config: Config, recovery: RecoveryKey, new_passphrase: str) -> None:

@@ -15,7 +15,7 @@ from clinic.crypto.keys import Keyring
 from clinic.doctor import examine
 from clinic.domain import utc_now
 from clinic.errors import SealedError
-from clinic.home import HomeOptions, create, renew_certificate
+from clinic.home import HomeOptions, create, renew_authority, renew_certificate
 from clinic.jobs.store import create_store
 from clinic.records.engine import open_engine
 from clinic.records.migrate import upgrade
@@ -132,3 +132,13 @@ def renew() -> None:
     config = load_config()
     renew_certificate(config, unlock_here(config))
     out.print("new server certificate issued; restart `clinic serve`")
+
+
+@certificate.command("new-authority")
+@home_option
+def new_authority() -> None:
+    """Make a new local CA, where the old one expired or may be in other hands; each tablet must trust it anew."""
+    config = load_config()
+    shown = renew_authority(config, unlock_here(config))
+    out.print(f"new authority, fingerprint {shown}", markup=False)
+    out.print("restart `clinic serve`; take the old authority off every tablet, and install this one (page `/ca`)")

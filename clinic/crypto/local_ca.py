@@ -87,7 +87,7 @@ def issue_server_certificate(
     """Return a certificate for localhost, this machine's name, and the given names and addresses.
 
     Raises:
-        ConfigError: `hostname_invalid`, `name_not_permitted`, `authority_expired`.
+        ConfigError: `hostname_invalid`, `name_not_permitted`, `authority_expired`, `authority_incomplete`.
     """
     now = clock()
     issuer = x509.load_pem_x509_certificate(authority.certificate_pem)
@@ -98,6 +98,12 @@ def issue_server_certificate(
     issuer_key = serialization.load_pem_private_key(authority.key_pem, password=None)
     if not isinstance(issuer_key, ec.EllipticCurvePrivateKey):
         raise TypeError("the authority's key is not an elliptic curve key")
+    if issuer_key.public_key() != issuer.public_key():
+        raise ConfigError(
+            "key and certificate of the local CA do not belong together",
+            code="authority_incomplete",
+            hint="making a new CA was interrupted: `clinic certificate new-authority` once more",
+        )
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Clinic server")])
     lifetime = min(SERVER_LIFETIME, issuer.not_valid_after_utc - now + _SKEW)
@@ -271,5 +277,5 @@ def _expired(issuer: x509.Certificate) -> ConfigError:
     return ConfigError(
         f"the local CA expired on {issuer.not_valid_after_utc:%Y-%m-%d}",
         code="authority_expired",
-        hint="create a new CA, and install it in the browsers again; check the machine's clock first",
+        hint="check the machine's clock; then `clinic certificate new-authority`, and trust it on each tablet again",
     )

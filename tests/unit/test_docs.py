@@ -65,3 +65,52 @@ def test_no_setting_is_documented_twice() -> None:
     )
     assert len(rows) > 20
     assert sorted(rows) == sorted(set(rows))
+
+
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {
+        re.sub(r"[^\w\- ]", "", re.sub(r"\]\([^)]*\)", "", heading).lower()).replace(" ", "-") for heading in headings
+    }
+
+
+def broken_links(page: Path, text: str) -> list[str]:
+    """Return the relative links of a page that lead nowhere: no such file, or no such heading in it."""
+    broken = []
+    for link in LINK.findall(text):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists() or (anchor and target.suffix == ".md" and anchor not in anchors(target)):
+            broken.append(link)
+    return broken
+
+
+PAGES = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "deploy").rglob("*.md"),
+        *(ROOT / "policies").glob("*.md"),
+    ]
+)
+
+
+def test_links_lead_somewhere() -> None:
+    """What a page points to is there, heading included."""
+    assert len(PAGES) > 30
+    assert {str(page): found for page in PAGES if (found := broken_links(page, page.read_text("utf-8")))} == {}
+
+
+def test_broken_links_are_found() -> None:
+    """Negative control: a file and a heading that do not exist."""
+    page = ROOT / "docs" / "keys.md"
+    assert broken_links(page, "[a](nowhere.md) [b](backup.md#no-such-thing) [c](backup.md#the-first-backup)") == [
+        "nowhere.md",
+        "backup.md#no-such-thing",
+    ]

@@ -49,6 +49,7 @@ from clinic.audit.events.generation import (
     PolicySetActivated,
 )
 from clinic.audit.events.keys import (
+    AuthorityRenewed,
     CredentialRenewed,
     KeySealed,
     KeyUnlocked,
@@ -134,6 +135,7 @@ __all__ = [
     "AuditExported",
     "AuditOpened",
     "AuditVerified",
+    "AuthorityRenewed",
     "BackupCreated",
     "BackupDrilled",
     "BackupFailed",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from clinic.audit.events.schema import AuditEvent, Code, Count, Id
+from clinic.audit.events.schema import AuditEvent, Code, Count, Digest, Id
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,14 @@ class SlotRemoved(AuditEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class AuthorityRenewed(AuditEvent):
+    """A new local certificate authority is made; `certificate` is the SHA-256 of its certificate."""
+
+    name: ClassVar[str] = "authority.renewed"
+    certificate: Digest
+
+
+@dataclass(frozen=True, slots=True)
 class RotationBegun(AuditEvent):
     """Version `version` of the key-encryption key is about to be made; `keys` patients' keys are to be re-wrapped."""
 
@@ -72,6 +80,7 @@ EVENTS: Final = (
     SharesRenewed,
     CredentialRenewed,
     SlotRemoved,
+    AuthorityRenewed,
     RotationBegun,
     RotationFinished,
 )
