@@ -16,6 +16,7 @@ Rules kept here:
 from __future__ import annotations
 
 import fcntl
+import gc
 import logging
 import os
 import signal
@@ -74,6 +75,7 @@ def run_worker(
                 DBOS.register_queue(UPKEEP_QUEUE, worker_concurrency=1, polling_interval_sec=_UPKEEP_POLL_S)
         sweep = Sweep(records, queue, running)
         sweep.first()
+        gc.freeze()  # what is loaded by now stays: a full collection would look through it within a decision (80 ms)
         _log.info("worker ready")
         while not stop.wait(sweep_s):
             sweep.again()

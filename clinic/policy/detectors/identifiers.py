@@ -110,7 +110,7 @@ def placeholder(kind: str) -> str:
 
 def _direct(text: str, folded: Folded, known: KnownIdentifiers) -> Iterator[Span]:
     yield from _shaped(text, folded, DIRECT_SHAPES)
-    yield from _known_name(text, known.name)
+    yield from _known_name(text, folded, known.name)
     if known.record_number:
         yield from _value(text, "medical_record_number", known.record_number)
     if known.date_of_birth and f"{known.date_of_birth.year % 100:02d}" in text:  # every way to write it holds these
@@ -126,12 +126,13 @@ def _shaped(text: str, folded: Folded, shapes: Iterable[Shape]) -> Iterator[Span
                     yield Span(shape.kind, match.start(group), match.end(group))
 
 
-def _known_name(text: str, name: str | None) -> Iterator[Span]:
+def _known_name(text: str, folded: Folded, name: str | None) -> Iterator[Span]:
     parts = re.findall(r"[^\W\d_]+(?:['\u2019-][^\W\d_]+)*", name or "")
-    if len(parts) > 1:
+    said = [part for part in parts if Folded(part).text in folded.text]
+    if len(parts) > 1 and said == parts:
         whole = r"[\s,.-]+(?:[^\W\d_]\.?\s+)?".join(re.escape(part) for part in parts)
         yield from (Span("name", m.start(), m.end()) for m in re.finditer(rf"(?i)\b{whole}\b", text))
-    for part in parts:
+    for part in said:
         if len(part) > 1:
             yield from _known_part(text, part)
 

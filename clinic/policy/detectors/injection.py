@@ -24,6 +24,7 @@ from clinic.policy.detectors.prefilter import Folded
 _WINDOW = 1200  # characters: about a minute of speech, or one paragraph
 _SPELT = re.compile(r"\b(?:[^\W\d] ){4,40}[^\W\d]\b")  # "i g n o r e"
 _BASE64 = re.compile(r"(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{24,4096}={0,2}(?![A-Za-z0-9+/])")
+_OCTET = re.compile(r"[01]{8}")
 _BITS = re.compile(r"(?:\b[01]{8}\b\s?){6,512}")
 _TAGS = re.compile("[\U000e0020-\U000e007e]+")
 _HIDDEN_WEIGHT = 0.85
@@ -66,14 +67,14 @@ def _hits(plain: str) -> Iterator[tuple[int, str, float]]:
 def _readings(text: str) -> Iterator[tuple[bool, str]]:
     """Yield the text as a reader sees it, then whatever is encoded in it."""
     yield False, _plain(text)
-    hidden = "".join(chr(ord(c) - 0xE0000) for run in _TAGS.findall(text) for c in run)
+    hidden = "" if text.isascii() else "".join(chr(ord(c) - 0xE0000) for run in _TAGS.findall(text) for c in run)
     if hidden:
         yield True, _plain(hidden)
     for match in _BASE64.finditer(text):
         decoded = _decoded(match[0])
         if decoded:
             yield True, _plain(decoded)
-    for match in _BITS.finditer(text):
+    for match in _BITS.finditer(text) if _OCTET.search(text) else ():
         yield True, _plain("".join(chr(int(octet, 2)) for octet in match[0].split()))
 
 

@@ -253,15 +253,19 @@ DIRECT_SHAPES: tuple[Shape, ...] = (
         rf"#)\.?\s{{0,4}}#?\w{{1,10}})?(?:,\s{{0,4}}{_NAME_WORD}(?:\s{_NAME_WORD})?)?"
         r"(?:,?\s{1,4}[A-Z]{2})?(?:\s{1,4}\d{5}(?:-\d{4})?)?",
     ),
-    _shape(  # "Via Roma 131", "Villacher Strasse 89", "Rua Diadema 1903"
-        "street_address",
-        rf"\b(?:(?:Via|Viale|Rue|Rua|R\u00faa|Calle|Avenida|Av\.|Avenue|Boulevard|Chemin|Piazza|Plaza|Ulica|ul\.)"
-        rf"(?:\s(?:de|da|do|du|des|la|del|della)){{0,2}}(?:\s{_NAME_WORD}){{1,3}}"
-        r"|[A-Z\u00c0-\u00de][a-z\u00df-\u00ff]{0,30}(?:stra(?:ss|\u00df)e|weg|platz|gasse|allee|laan|straat|"
-        r"gracht|vej|gade|gatan|"
-        r"v\u00e4gen|katu|tie|utca)"
-        rf"|{_NAME_WORD}\s(?:Stra(?:ss|\u00df)e|utca|u\.|\u00fat|t\u00e9r|ulica|cesta))"
-        r",?\s\d{1,5}[A-Za-z]?\b",
+    *(  # "Via Roma 131", "Villacher Strasse 89", "Rua Diadema 1903"
+        _shape("street_address", rf"\b{street},?\s\d{{1,5}}[A-Za-z]?\b")
+        for street in (
+            (
+                r"(?:Via|Viale|Rue|Rua|R\u00faa|Calle|Avenida|Av\.|Avenue|Boulevard|Chemin|Piazza|Plaza|Ulica|ul\.)"
+                rf"(?:\s(?:de|da|do|du|des|la|del|della)){{0,2}}(?:\s{_NAME_WORD}){{1,3}}"
+            ),
+            (
+                r"[A-Z\u00c0-\u00de][a-z\u00df-\u00ff]{0,30}(?:stra(?:ss|\u00df)e|weg|platz|gasse|allee|laan|straat|gracht|"
+                r"vej|gade|gatan|v\u00e4gen|katu|tie|utca)"
+            ),
+            rf"{_NAME_WORD}\s(?:Stra(?:ss|\u00df)e|utca|u\.|\u00fat|t\u00e9r|ulica|cesta)",
+        )
     ),
     _shape(  # "29 Rue de Tanger"
         "street_address",

@@ -40,6 +40,11 @@ def test_filtering_changes_no_match(pieces: list[str], gap: str) -> None:
         pytest.param(r"\d{3}-\d{2}", "123-45 and 999-88", id="digits"),
         pytest.param(r"x{2,}y", "xxxxy" + "." * 3000 + "xxy", id="unbounded"),
         pytest.param(r"(?:one|two) (?:three|four)(?= five)", "one four five, two three five", id="lookahead"),
+        pytest.param(r"(?:2[0-4]\d|1?\d?\d)\.\d", "7.5 17.5 217.5 " * 40, id="optional beginnings"),
+        pytest.param(r"\b(?:\+?44 )?0?7\d{3}", "+44 07123, 44 7123 and 07999", id="optional signs"),
+        pytest.param(r"(?:[0-9a-f]{2}[:-]){2}[0-9a-f]{2}", "a: 0a:1b-2c " * 30, id="few signs"),
+        pytest.param(r"ward(?=.{0,70}(?:now|today))", "ward " + "x" * 60 + " now", id="far lookahead"),
+        pytest.param(r"aba", "abababa aba", id="overlapping places"),
         pytest.param(r"(?i)mark", "MAR\u212a", id="folded letters"),
     ],
 )
@@ -54,6 +59,8 @@ def test_a_wrong_literal_would_be_noticed() -> None:
     """Negative control: a sieve that asks for what the pattern does not need misses the match."""
     wrong = Sieve(re.compile("abc"), (frozenset({"xyz"}),), 3)
     assert list(wrong.finditer("abc", Folded("abc"))) == []
+    begun = Sieve(re.compile("abc"), (frozenset({"bc"}),), 3, begins=frozenset({"bc"}))
+    assert list(begun.finditer("abc", Folded("abc"))) == []
 
 
 def test_every_pattern_is_bounded() -> None:
