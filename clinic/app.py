@@ -42,6 +42,7 @@ from clinic.web import (
     glass,
     health,
     notes,
+    passkeys,
     patients,
     policies,
     ports,
@@ -77,6 +78,7 @@ _BLUEPRINTS = (
     policies.blueprint,
     glass.blueprint,
     factor.blueprint,
+    passkeys.blueprint,
     shredding.blueprint,
     health.blueprint,
 )
@@ -104,6 +106,7 @@ def create_app(services: Services, *, insecure_http: bool = False, clock: sessio
     app.before_request(stopped.refuse)
     app.before_request(limit_body)
     sessions.configure(app, clock=clock)
+    passkeys.configure(app, clock=clock)
     app.before_request(access.enforce)
     security.configure(app, secret_key=services.session_key, insecure_http=insecure_http)
     devices.configure(app)

@@ -55,6 +55,8 @@ HTTP_STATUS: Final[dict[str, int]] = {
     "factor_used": 422,
     "factor_required": 403,
     "proof_missing": 422,
+    "passkeys_full": 409,
+    "passkey_needs_name": 409,
     "database_busy": 503,
     "not_allowed": 403,
     "not_in_charge": 403,

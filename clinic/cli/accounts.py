@@ -127,7 +127,7 @@ def totp(username: str, *, remove: bool) -> None:
         raise RecordError(f"there is no account `{username}`", code="user_unknown", hint="see `clinic user list`")
     if remove:
         with records.write() as tx:
-            removed = tx.factors.remove(found.id, actor=OPERATOR)
+            removed = tx.factors.reset(found.id, actor=OPERATOR)
             if removed:
                 tx.users.end_sessions(found.id, OPERATOR)
         out.print(f"{'removed the' if removed else 'there was no'} second factor of {username}", markup=False)

@@ -143,6 +143,16 @@ def fingerprint(certificate_pem: bytes) -> str:
     return x509.load_pem_x509_certificate(certificate_pem).fingerprint(hashes.SHA256()).hex(":").upper()
 
 
+def server_names(directory: Path) -> tuple[str, ...]:
+    """Return the host names that the server certificate in `directory` vouches for; none if there is no certificate."""
+    try:
+        certificate = x509.load_pem_x509_certificate((directory / "server.pem").read_bytes())
+    except (OSError, ValueError):
+        return ()
+    alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return tuple(name.lower() for name in alternatives.get_values_for_type(x509.DNSName))
+
+
 def lan_addresses(tables: Path = Path("/proc/net")) -> tuple[IpAddress, ...]:
     """Return this machine's private addresses, those that the authority may vouch for; opens no socket.
 

@@ -26,6 +26,7 @@ from clinic.domain import Actor
 from clinic.errors import AuthenticationError, RecordError
 from clinic.records.login import Begin, confirmed, forgive, take_attempt
 from clinic.records.models import SecondFactorRow
+from clinic.records.passkeys import Passkeys
 from clinic.records.recovery import RecoveryCodes, looks_like_one
 from clinic.records.sealed import STAFF, Place
 from clinic.records.users import User, Users
@@ -90,8 +91,17 @@ class SecondFactors:
         row = self._work.session.get(SecondFactorRow, user_id)
         return row is not None and row.confirmed_at is not None
 
+    def reset(self, user_id: str, actor: Actor) -> bool:
+        """Take app, passkeys and recovery codes away; return whether there was anything that counted."""
+        app, passkeys = self.remove(user_id, actor), Passkeys(self._work).remove_all(user_id, actor)
+        RecoveryCodes(self._work).remove(user_id, actor)
+        return app or passkeys > 0
+
     def remove(self, user_id: str, actor: Actor) -> bool:
-        """Take the second factor away; return whether there was one that counted."""
+        """Take the app away; return whether there was one that counted.
+
+        The recovery codes go with the last second factor.
+        """
         row = self._work.session.get(SecondFactorRow, user_id)
         if row is None:
             return False
@@ -100,8 +110,13 @@ class SecondFactors:
         forgive(self._work, _subject(user_id))
         if counted:
             self._work.append(FactorRemoved(user_id=user_id), actor=actor)
-            RecoveryCodes(self._work).remove(user_id, actor)
+            self.tidy(user_id, actor)
         return counted
+
+    def tidy(self, user_id: str, actor: Actor) -> None:
+        """Take the recovery codes away if there is nothing left in whose place they could stand."""
+        if not self.is_enrolled(user_id) and not Passkeys(self._work).of(user_id):
+            RecoveryCodes(self._work).remove(user_id, actor)
 
     # --- for `prove` and the sweep only ---------------------------------------------------------------
 

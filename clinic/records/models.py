@@ -127,6 +127,21 @@ class RecoveryCodesRow(Base):
     created_at: Mapped[datetime]
 
 
+class PasskeyRow(Base):
+    """A passkey: its public key, name and counter, sealed under the staff key, by the hash of its public handle."""
+
+    __tablename__ = "passkeys"
+    __table_args__ = (UniqueConstraint("credential_sha256"), Index(None, "user_id"), _STRICT)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id"))
+    credential_sha256: Mapped[str]
+    data: Mapped[Sealed]
+    row_version: Mapped[int]
+    created_at: Mapped[datetime]
+    last_used_at: Mapped[datetime | None]
+
+
 class FactorRoleRow(Base):
     """A role whose accounts have to have a second factor."""
 

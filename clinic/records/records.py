@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from argon2 import PasswordHasher
 from sqlalchemy import Connection, Engine
@@ -32,13 +33,14 @@ from clinic.audit.sink import SecondSink
 from clinic.crypto.keys import Keyring, Purpose
 from clinic.domain import Actor, Clock, GlassReason, Role, ShredReason, utc_now
 from clinic.errors import DecryptionError, StorageError
-from clinic.records import factors, glass, login
+from clinic.records import factors, glass, login, passkeys
 from clinic.records.answers import Answers
 from clinic.records.encounters import Encounters
 from clinic.records.engine import read_transaction, truncate_journal, write_transaction
 from clinic.records.factors import SecondFactors
 from clinic.records.generations import Generations
 from clinic.records.notes import Notes
+from clinic.records.passkeys import Passkeys
 from clinic.records.patients import Patients
 from clinic.records.recordings import Recordings
 from clinic.records.recovery import RecoveryCodes
@@ -62,6 +64,7 @@ class Transaction:
         self.users = Users(work)
         self.factors = SecondFactors(work)
         self.recovery = RecoveryCodes(work)
+        self.passkeys = Passkeys(work)
         self.patients = Patients(work)
         self.encounters = Encounters(work)
         self.recordings = Recordings(work)
@@ -207,6 +210,14 @@ class Records:
             AuthenticationError: as `factors.finish_sign_in`.
         """
         return factors.finish_sign_in(self._write, user, code, device=device)
+
+    def sign_in_by_passkey(self, answer: dict[str, Any], *, site: passkeys.Site, challenge: bytes) -> User:
+        """Sign in whoever's passkey has answered; its own transaction, so that a refusal is committed too.
+
+        Raises:
+            AuthenticationError: `passkey_refused`.
+        """
+        return passkeys.sign_in(self._write, answer, site=site, challenge=challenge)
 
     def confirm(self, user: User, *, password: str, device: str | None = None) -> None:
         """Let somebody who is signed in prove by the password that it is still they.

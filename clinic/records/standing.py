@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from clinic.audit.events import FactorRequired
 from clinic.domain import Actor, Role
-from clinic.records.models import FactorRoleRow, RecoveryCodesRow, SecondFactorRow
+from clinic.records.models import FactorRoleRow, PasskeyRow, RecoveryCodesRow, SecondFactorRow
 from clinic.records.users import User
 from clinic.records.work import UnitOfWork
 
@@ -26,18 +26,20 @@ class Standing:
 
     Attributes:
         app: it has an app that shows codes, confirmed.
+        passkeys: so many passkeys sign it in.
         recovery_left: so many recovery codes are good.
         required: its role has to have a second factor.
     """
 
     app: bool
+    passkeys: int
     recovery_left: int
     required: bool
 
     @property
     def has_factor(self) -> bool:
         """Whether signing in takes more than the password."""
-        return self.app
+        return self.app or self.passkeys > 0
 
     @property
     def owes_factor(self) -> bool:
@@ -51,9 +53,15 @@ def standing(work: UnitOfWork, user: User) -> Standing:
     codes = work.session.get(RecoveryCodesRow, user.id)
     return Standing(
         app=app is not None and app.confirmed_at is not None,
+        passkeys=_passkeys(work, user),
         recovery_left=0 if codes is None else codes.left,
         required=work.session.get(FactorRoleRow, user.role.value) is not None,
     )
+
+
+def _passkeys(work: UnitOfWork, user: User) -> int:
+    query = select(func.count()).select_from(PasskeyRow).where(PasskeyRow.user_id == user.id)
+    return work.session.scalar(query) or 0
 
 
 def required_roles(work: UnitOfWork) -> frozenset[Role]:

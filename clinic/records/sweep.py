@@ -42,6 +42,7 @@ from clinic.records.models import (
     GenerationRow,
     NoteRow,
     NoteVersionRow,
+    PasskeyRow,
     PatientRow,
     RecordingChunkRow,
     RecordingRow,
@@ -51,6 +52,7 @@ from clinic.records.models import (
     UserRow,
 )
 from clinic.records.notes import Notes
+from clinic.records.passkeys import Passkeys
 from clinic.records.patients import Patients
 from clinic.records.recordings import Recordings
 from clinic.records.recovery import RecoveryCodes
@@ -167,6 +169,10 @@ def _factors(log: _Log, event: events.AuditEvent, _actor: str) -> None:
             log.facts.add(("factor", event.user_id))
         case events.FactorRemoved():
             log.facts.discard(("factor", event.user_id))
+        case events.PasskeyAdded():
+            log.facts.add(("passkey", event.passkey, event.user_id))
+        case events.PasskeyRemoved():
+            log.facts.discard(("passkey", event.passkey, event.user_id))
         case events.FactorRequired():
             log.facts = {fact for fact in log.facts if fact[0] != "factor_role"}
             log.facts |= {("factor_role", role) for role in event.roles}
@@ -271,6 +277,7 @@ def _queries() -> Iterator[tuple[str, Select[*tuple[Any, ...]]]]:
     yield "user", select(UserRow.id, UserRow.role)
     yield "user_disabled", select(UserRow.id).where(UserRow.disabled_at.is_not(None))
     yield "factor", select(SecondFactorRow.user_id).where(SecondFactorRow.confirmed_at.is_not(None))
+    yield "passkey", select(PasskeyRow.id, PasskeyRow.user_id)
     yield "factor_role", select(FactorRoleRow.role)
     yield "recovery", select(RecoveryCodesRow.user_id, RecoveryCodesRow.left)
     yield "token", select(ApiTokenRow.id, ApiTokenRow.user_id).where(ApiTokenRow.revoked_at.is_(None))
@@ -358,6 +365,7 @@ def _unreadable(work: UnitOfWork, shredded: frozenset[str], *, deep: bool) -> It
     openers: list[tuple[str, Select[str, str], Callable[[UnitOfWork, str], object]]] = [
         ("user", select(UserRow.id, UserRow.id), _open_user),
         ("token", select(ApiTokenRow.id, ApiTokenRow.user_id), _open_token),
+        ("passkey", select(PasskeyRow.id, PasskeyRow.user_id), lambda work, row_id: Passkeys(work).check(row_id)),
         ("patient", select(PatientRow.id, PatientRow.id), lambda work, row_id: Patients(work).data(row_id)),
         ("transcript", select(TranscriptRow.encounter_id, TranscriptRow.patient_id).distinct(), _open_transcripts),
         ("generation", select(GenerationRow.id, GenerationRow.patient_id), _open_answer),

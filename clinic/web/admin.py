@@ -98,7 +98,7 @@ def reset_factor(user_id: str) -> ResponseReturnValue:
         return _refused("factor", user_id, error)
     account = _user(user_id)
     with services().records.write() as tx:
-        removed = tx.factors.remove(account.id, sessions.actor())
+        removed = tx.factors.reset(account.id, sessions.actor())
         if removed:
             tx.users.end_sessions(account.id, sessions.actor())
     flash("The second factor is removed; the account is signed out." if removed else "There was no second factor.")

@@ -22,6 +22,7 @@ from clinic.records.users import User
 from clinic.web import devices, sessions
 from clinic.web.access import allow, public
 from clinic.web.forms import FormError, LoginForm, PasswordForm, SecondStepForm
+from clinic.web.origin import works_here
 from clinic.web.ports import services
 from clinic.web.security import LOGIN_LIMIT, limiter
 
@@ -46,7 +47,11 @@ def login() -> ResponseReturnValue:
     if sessions.current() is not None:
         return redirect(url_for("auth.start"))
     return render_template(
-        "login.html", next=_return_path(), idle="idle" in request.args, restarted=sessions.restarted()
+        "login.html",
+        next=_return_path(),
+        idle="idle" in request.args,
+        restarted=sessions.restarted(),
+        passkeys_work=works_here(),
     )
 
 
@@ -63,16 +68,26 @@ def sign_in() -> ResponseReturnValue:
     if found.challenged:
         sessions.half_way(found.user)
         return redirect(url_for("auth.second_step", next=_return_path()))
-    return _welcome(found.user)
+    return redirect(welcome(found.user, _return_path()))
 
 
 @blueprint.get("/login/code")
 @public
 def second_step() -> ResponseReturnValue:
     """Ask for the second factor of who has just given the right password."""
-    if sessions.waiting_for() is None:
+    waiting = sessions.waiting_for()
+    if waiting is None:
         return redirect(url_for("auth.login"))
-    return render_template("login_code.html", next=_return_path())
+    return _code_page(waiting)
+
+
+def _code_page(waiting: User, problem: AuthenticationError | InputError | None = None) -> ResponseReturnValue:
+    with services().records.read() as tx:
+        standing = tx.standing(waiting)
+    page = render_template(
+        "login_code.html", next=_return_path(), standing=standing, problem=problem, passkeys_work=works_here()
+    )
+    return page, 200 if problem is None else http_status(problem)
 
 
 @blueprint.post("/login/code")
@@ -88,17 +103,18 @@ def finish_sign_in() -> ResponseReturnValue:
         code = SecondStepForm.parse().code
         user = services().records.finish_sign_in(waiting, code, device=devices.known_for(waiting))
     except (FormError, AuthenticationError) as error:
-        return render_template("login_code.html", next=_return_path(), problem=error), http_status(error)
-    answer = _welcome(user)
+        return _code_page(waiting, error)
+    answer = redirect(welcome(user, _return_path()))
     if looks_like_one(code):
         left = sessions.standing().recovery_left
         flash(f"That recovery code is used up; {left} are left. New ones are made on the page of your name.")
     return answer
 
 
-def _welcome(user: User) -> ResponseReturnValue:
+def welcome(user: User, wanted: str | None) -> str:
+    """Start a fresh session, and return where to: the page that was wanted, if it is one of ours, or the start."""
     sessions.begin(user)
-    return redirect(_return_path() or url_for(HOME[user.role]))
+    return wanted if wanted and _RETURN.match(wanted) else url_for(HOME[user.role])
 
 
 @blueprint.post("/logout")
@@ -155,7 +171,9 @@ def change_password() -> ResponseReturnValue:
 
 def _login_again(error: AuthenticationError | InputError) -> ResponseReturnValue:
     name = request.form.get("username", "")[:_NAME_LENGTH]
-    page = render_template("login.html", next=_return_path(), problem=error, idle=False, username=name)
+    page = render_template(
+        "login.html", next=_return_path(), problem=error, idle=False, username=name, passkeys_work=works_here()
+    )
     return page, http_status(error)
 
 

@@ -1,4 +1,4 @@
-"""One's own second factor: an app that shows codes, and recovery codes on paper.
+"""One's own second factor: an app that shows codes, passkeys (`web.passkeys`), and recovery codes on paper.
 
 Rules kept here:
 
@@ -22,6 +22,7 @@ from clinic.records.factors import Enrolment
 from clinic.web import devices, sessions, stepup
 from clinic.web.access import allow
 from clinic.web.forms import FactorCodeForm, FactorForm
+from clinic.web.origin import address_by_name, works_here
 from clinic.web.ports import services
 from clinic.web.security import LOGIN_LIMIT, limiter
 
@@ -99,6 +100,11 @@ def remove() -> ResponseReturnValue:
     return redirect(url_for("factor.show"), 303)
 
 
+def refusal_page(problem: _Problem) -> ResponseReturnValue:
+    """Show the page with what went wrong."""
+    return _page(problem=problem)
+
+
 def _codes(codes: Sequence[str]) -> ResponseReturnValue:
     return render_template("factor_codes.html", codes=codes)
 
@@ -108,6 +114,7 @@ def _page(
 ) -> ResponseReturnValue:
     with services().records.read() as tx:
         standing = tx.standing(sessions.signed_in())
+        passkeys = tx.passkeys.of(sessions.signed_in().id)
     page = render_template(
         "factor.html",
         standing=standing,
@@ -117,5 +124,8 @@ def _page(
         if enrolment
         else None,
         problem=problem,
+        passkeys=passkeys,
+        passkeys_work=works_here(),
+        passkey_address=address_by_name(),
     )
     return page, 200 if problem is None else http_status(problem)

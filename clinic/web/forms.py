@@ -474,6 +474,28 @@ class SecondStepForm(Form):
     problems = {"code": "type the six digits that the app shows now, or a recovery code"}
 
 
+class PasskeyNameForm(Form):
+    """What its owner calls a passkey."""
+
+    name: Annotated[str, Field(min_length=1, max_length=60)]
+    problems = {"name": "call it something, in at most 60 characters"}
+
+
+class PasskeyForm(PasskeyNameForm):
+    """A new passkey, as the browser gives it."""
+
+    answer: dict[str, object]
+    problems = {**PasskeyNameForm.problems, "answer": "the browser gave no passkey"}
+
+
+class PasskeyAnswerForm(Form):
+    """What a passkey has signed, and the page that was wanted."""
+
+    answer: dict[str, object]
+    next: Annotated[str | None, Field(max_length=200)] = None
+    problems = {"answer": "the browser gave no passkey", "next": "sign in again"}
+
+
 class FactorRolesForm(Form):
     """The roles that have to have a second factor."""
 

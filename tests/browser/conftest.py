@@ -23,6 +23,8 @@ from tests.browser.pages_world import CLINICIAN, Site, make_accounts, signed_in_
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+NAMED = "--host-resolver-rules=MAP clinic.lan 127.0.0.1"
+"""The box is reached by a name of its certificate, as on a LAN with a name server."""
 
 
 def free_port() -> int:
@@ -37,7 +39,9 @@ def free_port() -> int:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The web process as a clinic runs it, without worker and model server."""
     home = tmp_path_factory.mktemp("pages") / "home"
-    config: Config = create(home, HomeOptions(insecure_key_file=True, port=free_port())).config
+    config: Config = create(
+        home, HomeOptions(insecure_key_file=True, port=free_port(), hostnames=("clinic.lan",))
+    ).config
     engine = open_engine(config.database)
     hasher = PasswordHasher.from_parameters(CHEAPEST)
     records = Records(engine, keyring=unlock_home(config), hasher=hasher)
@@ -59,7 +63,7 @@ def chromium() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("needs Debian's chromium (`make tools`)")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=[*FLAGS, NAMED])
         yield browser
         browser.close()
 
@@ -77,7 +81,7 @@ def new_page(site: Site, chromium: Browser) -> Iterator[NewPage]:
     contexts = []
 
     def open_page(username: str | None = CLINICIAN, *, refused: bool = False, **options: Any) -> Page:
-        context = chromium.new_context(ignore_https_errors=True, base_url=site.address, **options)
+        context = chromium.new_context(ignore_https_errors=True, **{"base_url": site.address, **options})
         contexts.append(context)
         page = context.new_page() if username is None else signed_in_page(site, context, username)
         page.on("pageerror", lambda error: problems.append(str(error)))

@@ -18,6 +18,8 @@ PUBLIC = {
     "auth.sign_in",
     "auth.second_step",
     "auth.finish_sign_in",
+    "passkeys.sign_in_options",
+    "passkeys.sign_in",
     "health.health",
     "health.authority",
     "health.authority_certificate",

@@ -33,8 +33,10 @@ from clinic.errors import ConfigError, StorageError
 from clinic.records import migrate, models
 from clinic.records.answers import StoredAnswer
 from clinic.records.engine import open_engine, read_transaction, write_transaction
+from clinic.records.passkeys import Site
 from clinic.records.patients import PatientData
 from clinic.records.records import Records
+from tests.functional.authenticator import Authenticator
 
 MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
 REVISIONS = sorted((MIGRATIONS / "versions").glob("*.py"))
@@ -569,7 +571,6 @@ def test_0007_begins_without_recovery_codes_and_rules(engine: Engine, path: Path
     """Down, codes and rules are gone, the log says that they were, and accounts stay; up again, new ones are made."""
     keyring, hasher = Keyring.generate(), PasswordHasher.from_parameters(CHEAPEST)
     migrate.upgrade(engine, MIGRATIONS)
-    migrate.downgrade(engine, MIGRATIONS, revision="0007")
     records = Records(engine, keyring=keyring, hasher=hasher)
     with records.write() as tx:
         user = tx.users.create(
@@ -578,6 +579,7 @@ def test_0007_begins_without_recovery_codes_and_rules(engine: Engine, path: Path
         tx.recovery.make(user.id, OPERATOR)
         tx.require_factor_for([Role.AUDITOR], OPERATOR)
     assert records.sweep() == ()
+    migrate.downgrade(engine, MIGRATIONS, revision="0007")
     kept = {
         name: sql for name, sql in schema(path).items() if "recovery_codes" not in name and "factor_role" not in name
     }
@@ -595,3 +597,27 @@ def test_0007_begins_without_recovery_codes_and_rules(engine: Engine, path: Path
     }
     with again.write() as tx:
         assert len(tx.recovery.make(user.id, OPERATOR)) == 10
+
+
+def test_0008_begins_without_passkeys(engine: Engine, path: Path) -> None:
+    """Down, passkeys are gone and nothing else; up again, the sweep says so."""
+    keyring, hasher = Keyring.generate(), PasswordHasher.from_parameters(CHEAPEST)
+    migrate.upgrade(engine, MIGRATIONS)
+    records = Records(engine, keyring=keyring, hasher=hasher)
+    site, challenge = Site("clinic.test", "https://clinic.test"), b"c" * 32
+    with records.write() as tx:
+        user = tx.users.create(
+            "ann", display_name="Ann", role=Role.AUDITOR, password="a long enough phrase", actor=OPERATOR
+        )
+        made = Authenticator().make(tx.passkeys.creation_options(user, site, challenge))
+        tx.passkeys.add(user, made, name="tablet", site=site, challenge=challenge)
+    assert records.sweep() == ()
+    migrate.downgrade(engine, MIGRATIONS, revision="0008")
+    kept = {name: sql for name, sql in schema(path).items() if "passkeys" not in name}
+    migrate.downgrade(engine, MIGRATIONS, revision="0007")
+    assert schema(path) == kept
+    migrate.upgrade(engine, MIGRATIONS)
+    again = Records(engine, keyring=keyring, hasher=hasher)
+    with again.read() as tx:
+        assert tx.standing(user).passkeys == 0
+    assert [(found.problem, found.kind) for found in again.sweep()] == [("missing", "passkey")]

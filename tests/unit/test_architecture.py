@@ -44,6 +44,7 @@ ONLY = {
     "xllamacpp": {"generation"},
     "pyrage": {"audit", "backup"},
     "packaging": {"bundle"},
+    "webauthn": {"records"},
 }
 """A library that only these rooms may import."""
 

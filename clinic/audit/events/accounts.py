@@ -135,6 +135,42 @@ class RecoveryUsed(AuditEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class PasskeyAdded(AuditEvent):
+    """An account has a passkey more."""
+
+    name: ClassVar[str] = "passkey.added"
+    passkey: Id
+    user_id: Id
+
+
+@dataclass(frozen=True, slots=True)
+class PasskeyRemoved(AuditEvent):
+    """A passkey opens nothing any more."""
+
+    name: ClassVar[str] = "passkey.removed"
+    passkey: Id
+    user_id: Id
+
+
+@dataclass(frozen=True, slots=True)
+class PasskeyUsed(AuditEvent):
+    """A passkey has answered."""
+
+    name: ClassVar[str] = "passkey.used"
+    passkey: Id
+    user_id: Id
+
+
+@dataclass(frozen=True, slots=True)
+class PasskeyRefused(AuditEvent):
+    """What a passkey answered was not accepted; `user_id` is `unknown` where the passkey is no account's."""
+
+    name: ClassVar[str] = "passkey.refused"
+    user_id: Id
+    reason: Code
+
+
+@dataclass(frozen=True, slots=True)
 class SessionsEnded(AuditEvent):
     """Every session of an account was ended."""
 
@@ -158,5 +194,9 @@ EVENTS: Final = (
     FactorRequired,
     RecoveryMade,
     RecoveryUsed,
+    PasskeyAdded,
+    PasskeyRemoved,
+    PasskeyUsed,
+    PasskeyRefused,
     SessionsEnded,
 )

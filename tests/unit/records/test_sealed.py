@@ -19,9 +19,11 @@ from clinic.errors import DecryptionError, RecordError
 from clinic.records.answers import StoredAnswer
 from clinic.records.engine import open_engine, write_transaction
 from clinic.records.models import PatientRow, metadata
+from clinic.records.passkeys import Site
 from clinic.records.patients import PatientData
 from clinic.records.records import Records
 from clinic.records.sealed import Place, Sealed, SealedType, Vault
+from tests.functional.authenticator import Authenticator
 from tests.unit.records.records_world import (
     ADMINISTRATOR,
     CLINICIAN,
@@ -34,11 +36,15 @@ from tests.unit.records.records_world import (
     open_encounter,
 )
 
+SITE = Site("clinic.test", "https://clinic.test")
+CHALLENGE = b"c" * 32
+
 CLEAR_COLUMNS = {
     "users": {"id", "username", "role", "created_at", "disabled_at"},
     "login_failures": {"subject", "failed_at", "locked_until"},
     "second_factors": {"user_id", "created_at", "confirmed_at"},
     "recovery_codes": {"user_id", "created_at"},
+    "passkeys": {"id", "user_id", "credential_sha256", "created_at", "last_used_at"},
     "factor_roles": {"role", "since"},
     "api_tokens": {"id", "user_id", "created_at", "last_used_at", "revoked_at"},
     "api_answers": {"token_id", "key", "created_at"},
@@ -70,7 +76,7 @@ SEALED = {
 CANARIES = (
     *("canary wharfington", "mrn-4711", "1961-02-03", "female", "canary cough", "canary number", "canary omission"),
     *("canary completion", "canary attestation", "canary addendum", "canary audio", "canary edit"),
-    *("canary display", "canary-password", "nightingale"),
+    *("canary display", "canary-password", "canary tablet", "nightingale"),
 )
 
 
@@ -124,6 +130,9 @@ def staff(records: Records) -> None:
             )
             tx.factors.begin(user)
             tx.recovery.make(user.id, OPERATOR)
+            options = tx.passkeys.creation_options(user, SITE, CHALLENGE)
+            key = Authenticator().make(options)
+            tx.passkeys.add(user, key, name=f"Canary tablet {name}", site=SITE, challenge=CHALLENGE)
             token, _ = tx.tokens.create(user, name=f"Canary EMR {name}", scopes=list(Scope), days=1, actor=OPERATOR)
             tx.answers.keep(token.id, name, StoredAnswer(request_sha256="0" * 64, status=201, body=f"Canary {name}"))
 
@@ -137,6 +146,8 @@ def read_everything(records: Records) -> int:
             tx.users.password_hash(user.id)
             assert tx.factors.secret(user.id) is not None
             tx.recovery.check(user.id)
+            for passkey in tx.passkeys.of(user.id):
+                tx.passkeys.check(passkey.id)
         for token in tx.tokens.list():
             tx.answers.check_all(token.id)
         for encounter in encounters:
@@ -240,7 +251,7 @@ def test_a_value_swapped_with_any_other_row_does_not_open(full: Records, databas
 def test_a_value_from_another_column_does_not_open(full: Records, database: Path, address: str) -> None:
     """A ciphertext of the same patient from another column is refused in this one."""
     table, column = address.split(".")
-    staff = {"users", "second_factors", "recovery_codes", "api_tokens", "api_answers"}
+    staff = {"users", "second_factors", "recovery_codes", "passkeys", "api_tokens", "api_answers"}
     for other in sorted(SEALED - {address}):
         other_table, other_column = other.split(".")
         if (other_table in staff) != (table in staff):
