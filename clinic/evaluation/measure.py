@@ -20,6 +20,7 @@ from clinic.domain import DraftStatement, Statement
 from clinic.evaluation.material import Visit
 from clinic.evaluation.planting import PLANTS, Chooser
 from clinic.verification import verify_statement
+from clinic.verification.case import Elsewhere
 from clinic.verification.checks import CHECKS, Check
 from clinic.verification.notes import claims_nothing
 from clinic.verification.omissions import omissions
@@ -115,9 +116,10 @@ class _Measured:
 
     def __init__(self, visit: Visit, strangers: list[str], seed: int, checks: tuple[Check, ...], tally: Tally) -> None:
         self.visit, self.strangers, self.seed, self.checks, self.tally = visit, strangers, seed, checks, tally
+        self.note = Elsewhere(visit.statements)
         started = time.process_time()
         self.heard = hear(visit.transcript)
-        self.statements = [self._verified(draft) for draft in visit.statements]
+        self.statements = [self._verified(draft, at) for at, draft in enumerate(visit.statements)]
         self.before = omissions(self.heard, self.statements)
         tally.cpu_s += time.process_time() - started
         self.said = frozenset(key for p in self.heard.passages for key in p.keys)
@@ -135,23 +137,25 @@ class _Measured:
             self._insert(draft, at)
             self._delete(at)
 
-    def _verified(self, draft: DraftStatement) -> Statement:
-        return verify_statement(draft, self.heard, statement_id="n1", checks=self.checks)
+    def _verified(self, draft: DraftStatement, at: int) -> Statement:
+        """Verify a statement in the place of number `at` of its note."""
+        rest = self.note.without(at)
+        return verify_statement(draft, self.heard, statement_id="n1", rest=rest, checks=self.checks)
 
     def _plant(self, draft: DraftStatement, at: int) -> None:
         for kind, plant in PLANTS.items():
             text = plant(draft.text, Chooser(self.seed, self.visit.name, at, kind))
             if text and text.lower() != draft.text.lower():
-                self._count(kind, draft.section, text)
+                self._count(kind, draft.section, text, at)
 
     def _insert(self, draft: DraftStatement, at: int) -> None:
         choose = Chooser(self.seed, self.visit.name, at, "inserted")
         if self.strangers and choose.below(_INSERTED_EVERY) == 0:
-            self._count("inserted", draft.section, choose.one_of(self.strangers))
+            self._count("inserted", draft.section, choose.one_of(self.strangers), at)
 
-    def _count(self, kind: str, section: str, text: str) -> None:
+    def _count(self, kind: str, section: str, text: str, at: int) -> None:
         self.tally.planted[kind] += 1
-        self.tally.caught[kind] += bool(self._verified(DraftStatement(section=section, text=text)).reasons)
+        self.tally.caught[kind] += bool(self._verified(DraftStatement(section=section, text=text), at).reasons)
         self.tally.planted_overlap[kind].append(self._overlap(text))
 
     def _delete(self, at: int) -> None:

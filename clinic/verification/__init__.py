@@ -23,7 +23,7 @@ from typing import Any
 
 from clinic.domain import DraftStatement, Note, Statement, StatementStatus, Transcript
 from clinic.verification.align import align, claim, evidence
-from clinic.verification.allergies import allergies_noted
+from clinic.verification.case import Elsewhere
 from clinic.verification.checks import CHECKS, Check, case, run
 from clinic.verification.notes import NoteText, claims_nothing, read_note, read_transcript
 from clinic.verification.omissions import omissions
@@ -45,9 +45,9 @@ def verify(
     heard = hear(transcript)
     enabled = tuple(checks)
     names = ids if ids is not None else [f"n{i}" for i in range(1, len(drafts) + 1)]
-    noted = [allergies_noted(draft) for draft in drafts]
+    whole = Elsewhere(tuple(drafts))
     statements = tuple(
-        _verified(draft, heard, name, enabled, frozenset().union(*noted[:i], *noted[i + 1 :]))
+        verify_statement(draft, heard, statement_id=name, rest=whole.without(i), checks=enabled)
         for i, (draft, name) in enumerate(zip(drafts, names, strict=True))
     )
     return Note(template=template, model=model, statements=statements, omissions=omissions(heard, statements))
@@ -58,23 +58,17 @@ def verify_statement(
     heard: Heard,
     *,
     statement_id: str,
-    rest: Iterable[DraftStatement] = (),
+    rest: Iterable[DraftStatement] | Elsewhere = (),
     checks: Iterable[Check] = CHECKS,
 ) -> Statement:
     """Hold one statement against a transcript that has been read, and against the `rest` of its note."""
-    noted = frozenset().union(*(allergies_noted(other) for other in rest))
-    return _verified(draft, heard, statement_id, tuple(checks), noted)
-
-
-def _verified(
-    draft: DraftStatement, heard: Heard, statement_id: str, checks: tuple[Check, ...], noted: frozenset[str]
-) -> Statement:
     if claims_nothing(draft.text):
         return _statement(draft, statement_id)
+    elsewhere = rest if isinstance(rest, Elsewhere) else Elsewhere(tuple(rest))
     made = claim(draft.text, section=draft.section, cited=draft.cited, heard=heard)
     aligned = align(made, heard)
-    found = case(made, aligned, heard, noted=noted)
-    return _statement(draft, statement_id, evidence=evidence(made, aligned, heard), reasons=run(found, checks))
+    found = case(made, aligned, heard, elsewhere)
+    return _statement(draft, statement_id, evidence=evidence(made, aligned, heard), reasons=run(found, tuple(checks)))
 
 
 def _statement(draft: DraftStatement, statement_id: str, **parts: Any) -> Statement:

@@ -10,7 +10,7 @@ Rules kept here:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from clinic.domain import Evidence, Segment
 from clinic.verification.negation import Polarity
@@ -64,7 +64,7 @@ def claim(text: str, *, section: str, cited: tuple[str, ...], heard: Heard) -> C
 
 
 def _claim(text: str, section: str, cited: tuple[str, ...], heard: Heard) -> Claim:
-    reading = read(text)
+    reading = _stated(read(text))
     counted = reading.counted
     open_terms = [(i, t) for i, t in enumerate(reading.terms) if t.first not in counted]
     weighed = [(i, weight(t) * heard.rarity(t.keys)) for i, t in open_terms if weight(t)]
@@ -72,6 +72,16 @@ def _claim(text: str, section: str, cited: tuple[str, ...], heard: Heard) -> Cla
         # Nothing but small words (`She just could not.`): then the small words are what there is to find.
         weighed = [(i, max(weight(t), _SMALL_WORD)) for i, t in open_terms if not t.keys & _PRONOUNS]
     return Claim(reading, section, tuple(weighed), reading.quantities, cited, pairs(reading))
+
+
+_TOLD = {Polarity.ASKED: Polarity.AFFIRMED, Polarity.ASKED_NOT: Polarity.DENIED}
+
+
+def _stated(reading: Reading) -> Reading:
+    """A note asks nothing, unless it says so with a question mark: `reports any pain` states it."""
+    if reading.text.rstrip().endswith("?") or reading.text.lstrip().startswith("?"):
+        return reading
+    return replace(reading, polarities=tuple(_TOLD.get(p, p) for p in reading.polarities))
 
 
 _SMALL_WORD = 0.1

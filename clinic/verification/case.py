@@ -8,19 +8,53 @@ Rules kept here:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from clinic.domain import Reason
+from clinic.domain import DraftStatement, Reason
 from clinic.verification.align import Alignment, Claim
-from clinic.verification.allergies import allergies_said
+from clinic.verification.allergies import allergies_noted, allergies_said
 from clinic.verification.doses import Bound, bound
 from clinic.verification.drugs import doubtful, drugs_said
 from clinic.verification.intents import Mentioned, mentioned
-from clinic.verification.passages import Heard
+from clinic.verification.passages import Heard, read
 from clinic.verification.sides import Side, sides
 from clinic.verification.vocabulary import Term
+
+_SIDED = re.compile(r"\b(?:left|right|[LR][LU][QEL]|[lr]t?)\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """The statements of a note but one: what else the note says, each read once and only when it is asked for."""
+
+    drafts: tuple[DraftStatement, ...]
+    but: int | None = None
+    _allergies: dict[int, frozenset[str]] = field(default_factory=dict, repr=False)
+    _sides: dict[int, tuple[Side, ...]] = field(default_factory=dict, repr=False)
+
+    def without(self, at: int) -> Elsewhere:
+        """Return the same note without statement `at`; what was read is shared."""
+        return replace(self, but=at)
+
+    @property
+    def allergies(self) -> frozenset[str]:
+        """The drugs to which the note states an allergy."""
+        for i, draft in enumerate(self.drafts):
+            if i not in self._allergies:
+                self._allergies[i] = allergies_noted(draft)
+        return frozenset().union(*(noted for i, noted in self._allergies.items() if i != self.but))
+
+    @property
+    def sides(self) -> tuple[Side, ...]:
+        """The sides that the note names."""
+        for i, draft in enumerate(self.drafts):
+            if i not in self._sides:
+                named = _SIDED.search(draft.text)
+                self._sides[i] = sides(read(draft.text), spoken=False) if named else ()
+        return tuple(side for i, named in self._sides.items() if i != self.but for side in named)
 
 
 @dataclass(frozen=True)
@@ -31,7 +65,7 @@ class Case:
     alignment: Alignment
     heard: Heard
     near: frozenset[int] = field(repr=False)  # indexes of the passages around the evidence
-    noted: frozenset[str] = field(default=frozenset(), repr=False)  # drugs to which the note itself states an allergy
+    elsewhere: Elsewhere = field(default_factory=lambda: Elsewhere(()), repr=False)
 
     @cached_property
     def said_drugs(self) -> dict[str, list[int]]:
@@ -73,8 +107,13 @@ def text_of(found: Case, term: Term) -> str:
     return found.claim.text[term.start : term.end]
 
 
-def case(claim: Claim, alignment: Alignment, heard: Heard, *, noted: frozenset[str] = frozenset()) -> Case:
-    """Bring together what the checks look at.  `noted` are the drugs to which the note states an allergy elsewhere."""
+def case(
+    claim: Claim,
+    alignment: Alignment,
+    heard: Heard,
+    elsewhere: Elsewhere,
+) -> Case:
+    """Bring together what the checks look at; `elsewhere` is the rest of the note."""
     last = len(heard.passages)
     near = {j for i in alignment.passages for j in range(max(0, i - 2), min(last, i + 3))}
-    return Case(claim, alignment, heard, frozenset(near), noted)
+    return Case(claim, alignment, heard, frozenset(near), elsewhere)

@@ -13,10 +13,11 @@ from collections.abc import Iterable
 
 from clinic.domain import Reason
 from clinic.verification.case import Case, Check, case, text_of
+from clinic.verification.doses import bound
 from clinic.verification.drugs import drugs, sounds_like
-from clinic.verification.negation import Polarity, denial_word, denies
+from clinic.verification.negation import Polarity, denial_word, denies, sentences
 from clinic.verification.numeric import wrong_dose, wrong_numbers
-from clinic.verification.passages import Heard, Passage
+from clinic.verification.passages import Heard, Mention, Passage, Reading, prefix
 from clinic.verification.safety import allergy_conflict, only_asked, term_not_said, wrong_follow_up, wrong_plan
 from clinic.verification.sides import Side, sides
 from clinic.verification.subjects import (
@@ -27,7 +28,9 @@ from clinic.verification.subjects import (
     relatives,
     unheard_relative,
 )
+from clinic.verification.units import DOSE_DIMENSIONS
 from clinic.verification.vocabulary import Term, groups, weight
+from clinic.verification.words import listed
 
 __all__ = [
     "CHECKS", "Case", "Check", "allergy_conflict", "case", "cited_unknown", "only_asked", "run", "term_not_said",
@@ -72,7 +75,30 @@ def wrong_drugs(found: Case) -> list[Reason]:
     for term, keys in drugs(found.claim.reading):
         if not any(key in found.said_drugs for key in keys) and not _class_said(term, found):
             reasons.append(_drug_reason(term, found))
+    if not reasons:
+        reasons += [_drug_reason(term, found) for term in _dosed_strangers(found)[:1]]
     return [r for r in reasons if r is not None]
+
+
+def _dosed_strangers(found: Case) -> list[Term]:
+    """Return words that nobody said and that no table knows, right beside a dose that has no drug (`10 mg liplid`)."""
+    reading = found.claim.reading
+    known = {b.quantity.first for b in bound(reading)}
+    doses = [q for q in reading.quantities if q.dimension in DOSE_DIMENSIONS and q.first not in known]
+    beside = {i for q in doses for i in (q.first - 1, q.last + 1)}
+    beside |= {q.last + 2 for q in doses if reading.tokens[q.last + 1 : q.last + 2] and _of(reading, q.last + 1)}
+    return [
+        t for t in reading.terms
+        if t.first in beside and t.kind == "word" and not any(_known(key, found.heard) for key in t.keys)
+    ]  # fmt: skip
+
+
+def _of(reading: Reading, at: int) -> bool:
+    return reading.tokens[at].text == "of"
+
+
+def _known(key: str, heard: Heard) -> bool:
+    return key in heard.holding or key in heard.touching or prefix(key) in heard.touching
 
 
 def _class_said(term: Term, found: Case) -> bool:
@@ -107,7 +133,7 @@ def uncertain_drug(found: Case) -> list[Reason]:
 
 _OUTVOTED = 0.5
 _FACTS = frozenset({"symptom", "condition", "drug", "social", "act", "word", "function", "relative"})
-_LEAST_VOTE = 0.9
+_LEAST_VOTE = 0.75
 _MINORITY = 0.34
 _ANYWHERE = groups(
     """pain, swelling, weakness, numbness, redness, bleeding, infection, lump, stiffness, discharge, trauma, cramp,
@@ -140,9 +166,19 @@ def _unheard_not(found: Case) -> list[Reason]:
     passages = [found.heard.passages[i] for i in found.alignment.passages]
     said = any(_denied_around(p, found) for p in passages)
     denial = denial_word(found.claim.reading.tokens)
-    if not passages or said or denial is None:
+    if not passages or said or denial is None or _asked_or_denied(found):
         return []
     return [Reason(code="negation_mismatch", message=f'the note says "{denial}", but nobody denied it')]
+
+
+def _asked_or_denied(found: Case) -> bool:
+    """Whether something that the statement denies was denied somewhere, or asked about and not affirmed."""
+    settled = zip(found.claim.reading.terms, found.claim.reading.polarities, strict=True)
+    for term in (t for t, p in settled if t.clinical and p is Polarity.DENIED):
+        said = {m.polarity for key in term.keys for m in found.heard.mentions.get(key, ())}
+        if Polarity.DENIED in said or (said & {Polarity.ASKED, Polarity.ASKED_NOT} and Polarity.AFFIRMED not in said):
+            return True
+    return False
 
 
 _DENIAL_REACH = 7
@@ -174,11 +210,54 @@ def _verdict(term: Term, polarity: Polarity, found: Case) -> bool | None:
         if not site:
             return None if {m.polarity for m in known} != {_other(polarity)} else False
         known = [m for m in known if site & _keys_around(found.heard, m.passage)]
-    local = [m for m in known if m.passage in found.near] or known
+    closest = _closest(known, term, found)
+    local = closest or [m for m in known if m.passage in found.near] or known
     if not local:
         return None
+    if closest:
+        return any(m.polarity is polarity for m in closest)
     agreeing = sum(m.polarity is polarity for m in known)
     return any(m.polarity is polarity for m in local) or agreeing >= _MINORITY * len(known)
+
+
+_LEAST_SHARED_AROUND = 0.8
+_TROUBLE = listed("issue issues problem problems trouble concern concerns difficulty difficulties history")
+
+
+def _closest(known: list[Mention], term: Term, found: Case) -> list[Mention]:
+    """Return the mentions that are said with most of what the statement says beside the term, if any are.
+
+    `No chest pain while you were doing exercises?` is what `denies chest pain while doing exercises` is about, however
+    often chest pain is affirmed elsewhere.
+    """
+    wanted = {
+        key: weight(t)
+        for t in found.claim.reading.terms
+        if t is not term and t.kind not in {"stop", "relative"} and not t.keys & term.keys
+        for key in t.keys
+    }
+    troubled = any(t.text in _TROUBLE for t in found.claim.reading.tokens[max(0, term.first - 4) : term.first])
+    scored = [(_shared(m, wanted, found.heard, troubled=troubled), m) for m in known]
+    best = max((s for s, _ in scored), default=0.0)
+    if best < _LEAST_SHARED_AROUND:
+        return []
+    return [m for s, m in scored if s >= best - 0.2]
+
+
+def _shared(mention: Mention, wanted: dict[str, float], heard: Heard, *, troubled: bool) -> float:
+    """The weight of the other terms of a statement that stand in the sentence of a mention."""
+    reading = heard.passages[mention.passage].reading
+    term = reading.terms[mention.term]
+    first, last = next(((f, e) for f, e in sentences(reading.tokens) if f <= term.first <= e), (0, 0))
+    first, last = max(first, term.first - _SENTENCE_REACH), min(last, term.last + _SENTENCE_REACH)
+    here = {key for t in reading.terms if first <= t.first <= last and t is not term for key in t.keys}
+    score = sum(w for key, w in wanted.items() if key in here)
+    if troubled and any(t.text in _TROUBLE for t in reading.tokens[max(first, term.first - 4) : term.first]):
+        score += 1.0
+    return score
+
+
+_SENTENCE_REACH = 25
 
 
 def _other(polarity: Polarity) -> Polarity:
@@ -227,6 +306,10 @@ _OUTNUMBERED = 3
 
 def _side_problem(side: Side, found: Case) -> str | None:
     other = "left" if side.side == "right" else "right"
+    if (closest := _closest_side(side, found)) is not None:
+        return None if closest == side.side else f'the note has "{side.word}", said was "{other}"'
+    if _note_disagrees(side, other, found):
+        return f'the note has "{side.word}", elsewhere it has "{other}", and both were said'
     for places in (found.alignment.passages, sorted(found.near), range(len(found.heard.passages))):
         said = [s.side for i in places for s in found.said_sides.get(i, ()) if _same_part(side, s, found, i)]
         supporting, opposing = said.count(side.side), said.count(other)
@@ -235,6 +318,46 @@ def _side_problem(side: Side, found: Case) -> str | None:
         if supporting:
             return None
     return None
+
+
+_CLEARLY = 0.7
+_SIDES = listed("left right l r lt rt")
+_NOTED_OFTEN = 2
+
+
+def _closest_side(side: Side, found: Case) -> str | None:
+    """The side of the sentence that says, beside the part of the body, most of what the statement says, if one does."""
+    wanted = {
+        key: weight(t)
+        for t in found.claim.reading.terms
+        if t.kind not in {"stop", "frame", "body", "number"} and found.claim.reading.tokens[t.first].text not in _SIDES
+        for key in t.keys
+        if key not in side.of
+    }
+    best = {"left": 0.0, "right": 0.0}
+    for i, said in found.said_sides.items():
+        for s in said:
+            if s.side in best and _same_part(side, s, found, i) and side.of & found.heard.passages[i].keys:
+                best[s.side] = max(best[s.side], _around(found.heard.passages[i].reading, s.token, wanted))
+    higher = max(best, key=lambda name: best[name])
+    return higher if abs(best["left"] - best["right"]) >= _CLEARLY else None
+
+
+def _around(reading: Reading, at: int, wanted: dict[str, float]) -> float:
+    """The weight of the terms of a statement that stand in the sentence around a word."""
+    first, last = next(((f, e) for f, e in sentences(reading.tokens) if f <= at <= e), (0, 0))
+    first, last = max(first, at - _SENTENCE_REACH), min(last, at + _SENTENCE_REACH)
+    here = {key for t in reading.terms if first <= t.first <= last for key in t.keys}
+    return sum(w for key, w in wanted.items() if key in here)
+
+
+def _note_disagrees(side: Side, other: str, found: Case) -> bool:
+    """Whether the other statements give the part of the body to the other side alone, and both sides were said."""
+    noted = [s.side for s in found.elsewhere.sides if s.of & side.of]
+    if noted.count(other) < _NOTED_OFTEN or side.side in noted:
+        return False
+    said = {s.side for i, told in found.said_sides.items() for s in told if _same_part(side, s, found, i)}
+    return other in said
 
 
 def _same_part(side: Side, said: Side, found: Case, index: int) -> bool:

@@ -13,7 +13,7 @@ import re
 from enum import StrEnum
 
 from clinic.verification.vocabulary import Term
-from clinic.verification.words import STOP_WORDS, Token, fold, listed
+from clinic.verification.words import STOP_WORDS, Kind, Token, fold, listed
 
 
 class Polarity(StrEnum):
@@ -59,14 +59,15 @@ _DOUBT = re.compile(
     r"|\bpossibl[ey])\b"
 )
 _REACH = 60
-_STOPS = listed("but however due secondary because since despite given")
+_REACH_IN_SPEECH = 14
+_STOPS = listed("but however due secondary because since despite given then")
 _OPINIONS = listed("think believe feel know recall remember say")
 
 
 def polarities(text: str, tokens: tuple[Token, ...], found: tuple[Term, ...]) -> tuple[Polarity, ...]:
     """Return the polarity of each term of one stretch of text."""
     denied = _denied(fold(text), tokens, found)
-    asked, doubted = _asked(tokens), _supposed(tokens) | _labels(tokens)
+    asked, doubted = _asked(tokens, denied), _supposed(tokens) | _labels(tokens)
     return tuple(_of(term, tokens, denied=denied, asked=asked, doubted=doubted) for term in found)
 
 
@@ -83,10 +84,13 @@ def _labels(tokens: tuple[Token, ...]) -> set[int]:
 
 _SUPPOSING = listed(
     """if whether prevent prevents preventing avoid avoids avoiding risk risks rule ruling unless lest determine
-    watch worried concern concerned concerns unknown should would quit stopped former possible possibly
+    watch worried concern concerned concerns unknown should would wish quit stopped former possible possibly
     potential possibility unlikely likely"""
 )
 _SUPPOSED_REACH = 8
+_CONDITIONS = listed("if unless whether should")
+_ADDRESSED = listed("you you're you've your it it's there there's things the this that any anything")
+_ADVICE_REACH = 30  # `if you get chest pain, or you become dizzy, or ...`
 _DOUBT_SPAN = 20
 
 
@@ -96,10 +100,13 @@ def _supposed(tokens: tuple[Token, ...]) -> set[int]:
     for i, token in enumerate(tokens):
         if token.text not in _SUPPOSING:
             continue
-        for j in range(i + 1, min(len(tokens), i + 1 + _SUPPOSED_REACH)):
+        advice = token.text in _CONDITIONS and _word(tokens, i + 1) in _ADDRESSED
+        for j in range(i + 1, min(len(tokens), i + 1 + (_ADVICE_REACH if advice else _SUPPOSED_REACH))):
             if _ends(tokens, j) or tokens[j].text in {"but", "then", "however"}:
                 break
             found.add(j)
+    if tokens and tokens[0].text == "or":  # the rest of a condition that the segment before began
+        found.update(range(1, min(len(tokens), 1 + _SUPPOSED_REACH)))
     for first, last in sentences(tokens):
         # Speech without punctuation is one long sentence: there a doubt reaches only so far.
         for start in range(first, last + 1, _DOUBT_SPAN):
@@ -109,12 +116,16 @@ def _supposed(tokens: tuple[Token, ...]) -> set[int]:
     return found
 
 
+def _word(tokens: tuple[Token, ...], at: int) -> str:
+    return tokens[at].text if 0 <= at < len(tokens) else ""
+
+
 def _of(term: Term, tokens: tuple[Token, ...], *, denied: set[int], asked: set[int], doubted: set[int]) -> Polarity:
     if term.first in doubted:
         return Polarity.DOUBTED
     inside = {tokens[i].text for i in range(term.first, term.last + 1)}
     negated = bool(inside & _INBUILT) or term.first in denied or term.last in denied
-    if term.first in asked:
+    if term.first in asked and not _presupposed(term, tokens):
         return Polarity.ASKED_NOT if negated else Polarity.ASKED
     return Polarity.DENIED if negated else Polarity.AFFIRMED
 
@@ -183,7 +194,8 @@ def _forward(tokens: tuple[Token, ...], at: int) -> set[int]:
     reached: set[int] = set()
     narrow = _of_verb(tokens[at].text)
     content = 0
-    for i in range(at + 1, min(len(tokens), at + 1 + (2 if tokens[at].text in _ALONE else _REACH))):
+    reach = 2 if tokens[at].text in _ALONE else _REACH if _is_punctuated(tokens, at) else _REACH_IN_SPEECH
+    for i in range(at + 1, min(len(tokens), at + 1 + reach)):
         word = tokens[i].text
         if _ends(tokens, i) or word in _STOPS or (content and _breaks(tokens, i)):
             break
@@ -193,6 +205,11 @@ def _forward(tokens: tuple[Token, ...], at: int) -> set[int]:
         content += len(word) > 1 and word not in _NO_CONTENT
         reached.add(i)
     return reached
+
+
+def _is_punctuated(tokens: tuple[Token, ...], at: int) -> bool:
+    """Whether a mark stands within reach: speech without any is one endless sentence."""
+    return len(tokens) - at < _REACH or any(t.kind is Kind.MARK for t in tokens[at + 1 : at + _REACH])
 
 
 _NO_CONTENT = _BREAKS | _SUBJECTS | _OPINIONS | STOP_WORDS
@@ -226,14 +243,52 @@ _ASKING = listed(
 _LEADERS = listed("and so okay ok um uh well alright now then all right but also or")
 
 
-def _asked(tokens: tuple[Token, ...]) -> set[int]:
+def _asked(tokens: tuple[Token, ...], denied: set[int]) -> set[int]:
     """Indexes of the tokens that stand in a question."""
     asked: set[int] = set()
     for first, last in sentences(tokens):
         opening = first if tokens[last].text == "?" else _question_from(tokens, first, last)
+        if opening is None:
+            opening = _bare_any(tokens, first, last, denied)
         if opening is not None:
             asked.update(range(opening, last + 1))
     return asked
+
+
+def _bare_any(tokens: tuple[Token, ...], first: int, last: int, denied: set[int]) -> int | None:
+    """Where an `any` asks although nothing marks it (`okay alright and any cough or dizziness`).
+
+    `Any` is said in questions, denials and conditions; where there is no denial and no condition, it is a question.
+    """
+    for i in range(first, last + 1):
+        if tokens[i].text == "any" and i not in denied and _word(tokens, i + 1) not in {"more", "way", "time", "of"}:
+            before = {t.text for t in tokens[first:i]}
+            return None if before & _LICENCES or any(_negates(word) for word in before) else i
+    return None
+
+
+_LICENCES = listed("if without before than too should avoid prevent with for hardly whether in")
+
+
+_WH = listed("how how's when when's where where's what what's which why who whose")
+_DEFINITE = listed("the your this that these those his her their my")
+_OPEN_WH = re.compile(r"\b(?:how about|what about|what if|how come|what other|what kinds? of|which of)\b")
+_PRESUPPOSED_REACH = 12
+
+
+def _presupposed(term: Term, tokens: tuple[Token, ...]) -> bool:
+    """Whether a question takes a term for granted (`how is your asthma?`, `is the pain worse?`) instead of asking."""
+    if not term.clinical:
+        return False
+    first, last = next(((f, e) for f, e in sentences(tokens) if f <= term.first <= e), (0, len(tokens) - 1))
+    before = [t.text for t in tokens[max(first, term.first - _PRESUPPOSED_REACH) : term.first]]
+    if "any" in before or "or" in before or "like" in before or _OPEN_WH.search(" ".join(before)):
+        return False
+    if _WH & set(before):
+        return True
+    more = sum(t.text not in STOP_WORDS and t.text.isalpha() for t in tokens[term.last + 1 : last])
+    definite = bool(before) and before[-1] in _DEFINITE
+    return definite and bool({"is", "are", "does", "did", "was", "make", "makes", "has"} & set(before)) and more > 0
 
 
 _ASKED_OF = listed("you your there anyone about he she they")
@@ -279,16 +334,22 @@ def sentences(tokens: tuple[Token, ...]) -> list[tuple[int, int]]:
     return spans
 
 
-_FILLER = r"(?:(?:um+|uh+|well|oh|so|hmm+|ah|er|okay|ok|alright|i mean|you know|actually|honestly|god|gosh)[\s,.]+)*"
+_FILLER = (
+    r"(?:(?:um+|uh+|well|oh+h?|so|hmm?+|mm|ah|er|okay|ok|alright|i mean|you know|actually|honestly|god|gosh|and|but)"
+    r"[\s,.]+)*"
+)
 _NO = re.compile(
-    rf"^\W*{_FILLER}(?:absolutely not|definitely not|certainly not|no\b|nope|nah|none|never|not\b|neither|negative"
-    r"|nothing|i (?:don't|do n't|do not|haven't|have n't|have not|didn't|am not|'?ve not|can't|cannot|never|deny)"
+    rf"^\W*{_FILLER}(?:absolutely not|definitely not|certainly not|no\b"
+    r"|nope|nah|none|never|not\b|neither|negative"
+    r"|nothing|don't think|i wouldn't say"
+    r"|i (?:don't|do n't|do not|haven't|have n't|have not|didn't|am not|'?ve not|can't|cannot|never|deny)"
     r"|i'm not|don't|denies|un-?uh|nuh-?uh|mm-mm|(?:s?he|it) (?:doesn't|hasn't|has not|does not)|thankfully no)"
 )
 _YES = re.compile(
     rf"^\W*{_FILLER}(?:yes|yeah|yep|yup|yea\b|mm-?hmm|mhm|uh-?huh|correct|right|that's (?:right|it|correct)|true"
     r"|sure|absolutely|definitely|exactly|of course|i (?:do|have|am|did|was)\b|i've had|sometimes|occasionally|a little"
-    r"|a bit|some\b|sort of|kind of|just a|unfortunately|quite|often|it does|it is|s?he (?:does|has))"
+    r"|a bit|(?:a )?(?:slight|mild)|i've been having|i get\b|there (?:was|is|'s) (?:a|some)\b"
+    r"|some\b|sort of|kind of|just a|unfortunately|quite|often|it does|it is|s?he (?:does|has))"
 )
 
 
@@ -297,9 +358,17 @@ _UNSURE = re.compile(
 )
 
 
+_HESITATION = re.compile(rf"^\W*{_FILLER}(?:um+|uh+|hmm+|mm|oh+h?|er|ah|well|so|sorry)?\W*$")
+
+
+def hesitates(text: str) -> bool:
+    """Whether a reply says nothing yet (`Um`, `Oh, well.`, nothing at all)."""
+    return bool(_HESITATION.match(fold(text))) and not re.search(r"\bok|alright|and|but", fold(text))
+
+
 def answer(text: str) -> Polarity | None:
     """Read a reply as yes (`AFFIRMED`), no (`DENIED`) or neither (None)."""
-    said = fold(text)
+    said = fold(text).replace(" n't", "n't")
     if _UNSURE.match(said):
         return None
     if _NO.match(said):

@@ -41,13 +41,21 @@ _NOTHING = re.compile(
     r"|n/?a|unknown|-+)\W*(?:(?:in|during|at) (?:this|the|today's) (?:visit|consultation|encounter|transcript|"
     r"conversation|dialogue|recording)|today)?\W*$"
 )
+_HEADINGS = re.compile(
+    r"(?:general|constitutional|neuro(?:logical)?|neck|head|h(?:ee)?nt|eyes|ears|nose|mouth|throat|"
+    r"|chest|lungs|heart|respiratory|cardiovascular|cv|gastrointestinal|gi|abdomen|genitourinary|gu|musculoskeletal|msk"
+    r"|extremities|skin|integumentary|psych(?:iatric)?|endocrine|lymphatic|hematology/lymphatic/immunology"
+    r"|hematologic/lymphatic|allergic/immunologic|breasts|back|rectal|vitals|vital signs|medical|surgical|procedures"
+    r"|medications|allergies|social|family|history|(?:physical )?exam(?:ination)?|results|assessment|plan|impression"
+    r"|diagnos[ei]s|instructions|subjective|objective|review of systems)[ :]*"
+)  # a heading with nothing under it
 _LABEL = re.compile(r"^[^:.]{1,40}:\s*")
 
 
 def claims_nothing(text: str) -> bool:
     """Whether a statement only says that its subject was not discussed, or holds no word or number at all."""
     said = fold(text).strip()
-    if not re.search(r"\w", said):
+    if not re.search(r"\w", said) or _HEADINGS.fullmatch(said):
         return True
     return bool(_NOTHING.match(said) or _NOTHING.match(_LABEL.sub("", said, count=1)))
 

@@ -9,7 +9,8 @@ Rules kept here:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 from clinic.verification.words import Kind, Token
 
@@ -33,8 +34,9 @@ _DECADES = {
     "twenties": 20, "thirties": 30, "forties": 40, "fifties": 50, "sixties": 60, "seventies": 70, "eighties": 80,
     "nineties": 90,
 }  # fmt: skip
-_SCALES = {"hundred": 100, "thousand": 1000, "million": 1_000_000}
+_SCALES = {"hundred": 100, "hundreds": 100, "thousand": 1000, "thousands": 1000, "million": 1_000_000}
 _ZERO = frozenset({"oh", "o", "zero"})
+_TEN = 10
 _ALL = {**_UNITS, **_TEENS, **_TENS, **_ORDINALS, **_DECADES}
 
 
@@ -66,7 +68,19 @@ def numbers(tokens: tuple[Token, ...]) -> tuple[Number, ...]:
             at = number.last + 1
         else:
             at += 1
-    return tuple(found)
+    return tuple(
+        _scaled(tokens, number, after) for number, after in zip_longest(found, found[1:]) if number is not None
+    )
+
+
+def _scaled(tokens: tuple[Token, ...], number: Number, after: Number | None) -> Number:
+    """In `three to four hundred` the hundred belongs to both numbers; the first keeps its own reading as well."""
+    if after is None or number.written or number.value >= _TEN or after.first != number.last + 2:
+        return number
+    scale = _SCALES.get(tokens[after.last].text)
+    if scale is None or _word(tokens, number.last + 1) not in {"to", "or", "-"}:
+        return number
+    return replace(number, others=number.others | {number.value * scale})
 
 
 def _written(tokens: tuple[Token, ...], at: int) -> Number | None:
@@ -139,13 +153,10 @@ def _follows(before: str, word: str) -> bool:
     if before in _TEENS:
         return word in _TENS or word in _TEENS or word in _ZERO or word in _DECADES
     if before in _UNITS:
-        return word in _TENS or word in _TEENS or word in _ZERO
+        return word in _TENS or word in _TEENS or word in _ZERO or word in _DECADES  # `in the one twenties`
     if before in _ZERO:
         return word in _UNITS
     return False
-
-
-_TEN = 10
 
 
 def _is_small_ordinal(word: str) -> bool:

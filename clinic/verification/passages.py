@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from clinic.domain import Segment, Transcript
-from clinic.verification.negation import Polarity, answer, polarities, sentences
+from clinic.verification.negation import Polarity, answer, hesitates, polarities, sentences
 from clinic.verification.quantities import quantities
 from clinic.verification.units import Quantity
 from clinic.verification.vocabulary import QUANTITY_WEIGHT, Term, terms, weight
@@ -162,6 +162,9 @@ def _settle(
     for n, (first, last) in enumerate(spans):
         asked = [i for i, t in enumerate(reading.terms) if first <= t.first <= last and _is_open(polarity[i])]
         inside = _inner_answer(reading, spans, n)
+        if inside is not None and segments[index].speaker and not _is_bare(spans, n):
+            said_next = answer(segments[reply].text) if reply is not None else None
+            inside = said_next or inside  # the asker goes on (`I did not ask that yet.`), the other one answers
         if not asked and inside is None and n == len(spans) - 1:
             asked = _untold(reading, first, last, segments, reply)
         said = inside
@@ -178,11 +181,9 @@ def _is_open(polarity: Polarity) -> bool:
 
 
 def _settled(asked: Polarity, said: Polarity | None) -> Polarity:
-    if said is None:
-        return asked
-    if asked is Polarity.ASKED_NOT:  # `no fever?` is denied by `no` and by `that's right` alike
+    if asked is Polarity.ASKED_NOT:  # `no fever?` is denied by `no` and by `that's right` alike, and by silence
         return Polarity.DENIED
-    return said
+    return asked if said is None else said
 
 
 def _inner_answer(reading: Reading, spans: list[tuple[int, int]], n: int) -> Polarity | None:
@@ -191,6 +192,12 @@ def _inner_answer(reading: Reading, spans: list[tuple[int, int]], n: int) -> Pol
         return None
     first, last = spans[n + 1]
     return answer(reading.text[reading.tokens[first].start : reading.tokens[last].end])
+
+
+def _is_bare(spans: list[tuple[int, int]], n: int) -> bool:
+    """Whether the sentence after question `n` is a yes or a no and little more."""
+    first, last = spans[n + 1]
+    return last - first <= _LOOK_AHEAD
 
 
 def _rest_is_asking(reading: Reading, spans: list[tuple[int, int]], n: int) -> bool:
@@ -202,6 +209,8 @@ def _reply(index: int, segments: tuple[Segment, ...]) -> int | None:
     """The segment that answers segment `index`: the next of another speaker, or simply the next."""
     speaker = segments[index].speaker
     for i in range(index + 1, min(index + 1 + _LOOK_AHEAD, len(segments))):
+        if hesitates(segments[i].text):
+            continue
         if speaker is None or segments[i].speaker != speaker:
             return i
     return None

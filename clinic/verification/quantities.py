@@ -36,6 +36,7 @@ def quantities(tokens: tuple[Token, ...]) -> tuple[Quantity, ...]:
 
 
 _MONTHS_A_YEAR = 12
+_DAYS_A_MONTH = 30.4375
 
 
 def _is_year(text: str) -> bool:
@@ -231,6 +232,8 @@ class _Reader:
         if other is None:
             return None
         shorthand = {7.0: 1.0, 52.0: 7.0}.get(other.value)
+        if other.value == _MONTHS_A_YEAR and self._lasts(number.first, other.last):
+            shorthand = _DAYS_A_MONTH
         if joint == "/" and shorthand and number.value != other.value:
             return self.make(number.first, other.last, number.readings, TIME, factor=shorthand)
         last = other.last
@@ -238,6 +241,12 @@ class _Reader:
             number.first, last, number.readings | other.readings, RATIO, spelled=not number.written,
             pair=(number.value, other.value),
         )  # fmt: skip
+
+    def _lasts(self, first: int, last: int) -> bool:
+        """Whether the words around `6/12` make it six months, and not how well an eye sees."""
+        return self.word(last + 1) in {"ago", "hx", "history", "of"} or self.word(first - 1) in {
+            "for", "in", "past", "last", "every", "after", "-"
+        }  # fmt: skip
 
     def _plain(self, number: Number) -> Quantity:
         raw, last = number.readings, number.last

@@ -7,6 +7,7 @@ Rules kept here:
 * One rule for every text of a clinician, added or edited: where something speaks against it, it is flagged and waits
   for a decision.  The allergies that the rest of the note states speak against a drug, too.
 * What another program wrote is flagged, whatever the transcript says, until a clinician has decided on it.
+* Omissions are looked for again after every text: what the note carries now is not offered a second time.
 * A removed statement stays in the note with that status, so that nothing disappears unseen; put back, it is flagged
   or supported, never confirmed.
 """
@@ -18,6 +19,7 @@ from typing import Final
 from clinic.domain import DraftStatement, Note, Omission, Reason, Statement, StatementStatus, Transcript
 from clinic.errors import InputError, RecordError
 from clinic.verification import verify_statement
+from clinic.verification.omissions import omissions
 from clinic.verification.passages import hear
 
 FROM_PROGRAM: Final = Reason(
@@ -57,7 +59,7 @@ def restore(note: Note, statement_id: str, transcript: Transcript) -> Note:
     reasons = (*old.reasons, *(reason for reason in new.reasons if reason not in old.reasons))
     status = StatementStatus.FLAGGED if reasons else StatementStatus.SUPPORTED
     back = new.model_copy(update={"evidence": old.evidence or new.evidence, "reasons": reasons, "status": status})
-    return _replaced(note, statement_id, back)
+    return _rechecked(note, _replaced(note, statement_id, back), transcript)
 
 
 def edit(note: Note, statement_id: str, text: str, transcript: Transcript) -> Note:
@@ -66,7 +68,7 @@ def edit(note: Note, statement_id: str, text: str, transcript: Transcript) -> No
     new = _verified(note, old.section, text, transcript, statement_id)
     if new.status is StatementStatus.SUPPORTED:
         new = _with_status(new, StatementStatus.EDITED)
-    return _replaced(note, statement_id, new)
+    return _rechecked(note, _replaced(note, statement_id, new), transcript)
 
 
 def add(note: Note, section: str, text: str, transcript: Transcript) -> Note:
@@ -74,7 +76,8 @@ def add(note: Note, section: str, text: str, transcript: Transcript) -> Note:
     new = _verified(note, section, text, transcript, _next_id(note))
     statements = list(note.statements)
     place = max((i for i, s in enumerate(statements) if s.section == section), default=len(statements) - 1) + 1
-    return note.model_copy(update={"statements": (*statements[:place], new, *statements[place:])})
+    added = note.model_copy(update={"statements": (*statements[:place], new, *statements[place:])})
+    return _rechecked(note, added, transcript)
 
 
 def add_from_omission(note: Note, omission: Omission, section: str, transcript: Transcript) -> Note:
@@ -97,6 +100,17 @@ def edit_from_program(note: Note, statement_id: str, text: str, transcript: Tran
 def add_from_program(note: Note, section: str, text: str, transcript: Transcript) -> Note:
     """Add a statement that another program sent; flagged in any case: a person has still to decide on it."""
     return _flagged(add(note, section, text, transcript), _next_id(note))
+
+
+def _rechecked(old: Note, new: Note, transcript: Transcript) -> Note:
+    """Look for omissions again: what the new text carries is none any more, what it lost has become one.
+
+    What was struck from the list before stays struck: it was found in the old text, and is not in the old list.
+    """
+    heard = hear(transcript)
+    before = omissions(heard, old.statements)
+    found = [o for o in omissions(heard, new.statements) if o in old.omissions or o not in before]
+    return new.model_copy(update={"omissions": tuple(found)})
 
 
 def _flagged(note: Note, statement_id: str) -> Note:

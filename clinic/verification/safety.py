@@ -100,7 +100,7 @@ def allergy_conflict(found: Case) -> list[Reason]:
             allergen = related(mention.keys, found.said_allergies)
             if allergen is not None:
                 return [_conflict(name, allergen, "an allergy to {} was stated")]
-            allergen = related(mention.keys, found.noted)
+            allergen = related(mention.keys, found.elsewhere.allergies)
             if allergen is not None:
                 return [_conflict(name, allergen, "the note itself states an allergy to {}")]
         elif mention.intent is Intent.ALLERGY and mention.polarity is Polarity.AFFIRMED and _only_given(mention, found):

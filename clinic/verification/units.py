@@ -29,7 +29,7 @@ UNITS: dict[str, tuple[str, float]] = {
         ("cm centimeter centimeters centimetre centimetres", "length", 10.0),
         ("minute minutes min mins", TIME, 1 / 1440),
         ("hour hours hr hrs", TIME, 1 / 24),
-        ("day days", TIME, 1.0),
+        ("day days d", TIME, 1.0),
         ("week weeks wk wks", TIME, 7.0),
         ("fortnight fortnights", TIME, 14.0),
         ("month months mo mos", TIME, 30.4375),
@@ -135,7 +135,7 @@ def _same_ratio(noted: Quantity, said: Quantity) -> bool:
     if said.dimension == RATIO:
         return noted.pair == said.pair
     top = noted.pair[1] if len(noted.pair) > 1 else 0.0
-    return top in _SCALE_TOPS and noted.pair[0] in said.raw
+    return top in _SCALE_TOPS and said.dimension in {None, TIMES} and noted.pair[0] in said.raw
 
 
 def _same_date(noted: Quantity, said: Quantity) -> bool:

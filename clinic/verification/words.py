@@ -40,7 +40,7 @@ _TOKEN = re.compile(
     r"|(?:[a-z]\.){2,}[a-z]?"
     r"|(?!x\d)(?!q\d)[a-z]{1,5}\d{1,3}(?:[a-z]{1,2})?(?![a-z0-9])"
     r"|\d{1,3}(?:,\d{3})+(?!\d)"
-    r"|\d+(?:\.\d+)?|\.\d+"
+    r"|\d+(?:\.\d+)?|(?<![^\W\d_])\.\d+"
     r"|[^\W\d_]+(?:'[^\W\d_]+)*"
     r"|[^\w\s]"
 )
@@ -106,7 +106,8 @@ BOILERPLATE = listed(
     recently recommend recommended regard regarding remain remarkable report reports reported result review reviewed
     secondary show shows shown significant significantly state stated states status suggest today unremarkable visit
     woman year-old young normal within limits inspection relevant doctor dr mr mrs ms miss sir maam physician
-    clinician onset symptom symptoms plan able unable issue issues problem problems mmhg reasoning treatment medical"""
+    clinician onset symptom symptoms plan able unable issue issues problem problems mmhg reasoning treatment medical
+    pt pts sx hx pmhx fhx dhx shx mx inb otc assoc prev generally"""
 )
 """Words that notes are framed with: they count little for or against a statement."""
 
