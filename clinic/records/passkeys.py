@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -64,6 +65,16 @@ class Passkey:
     backed_up: bool
     created_at: datetime
     last_used_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What a browser has made, verified: public handle and key (COSE), counter, whether it is kept elsewhere, too."""
+
+    id: bytes = field(repr=False)
+    public_key: bytes = field(repr=False)
+    sign_count: int
+    backed_up: bool
 
 
 class _Data(BaseModel):
@@ -120,8 +131,7 @@ class Passkeys:
                 user_verification=structs.UserVerificationRequirement.REQUIRED,
             ),
             exclude_credentials=[
-                structs.PublicKeyCredentialDescriptor(id=webauthn.base64url_to_bytes(data.credential_id))
-                for data in known
+                structs.PublicKeyCredentialDescriptor(id=_bytes(data.credential_id)) for data in known
             ],
         )
         return dict(json.loads(webauthn.options_to_json(options)))
@@ -150,17 +160,25 @@ class Passkeys:
             )
         except (WebAuthnException, ValueError, TypeError, KeyError):
             raise refused() from None
-        handle = _handle(found.credential_id)
+        return self.keep(user, _credential(found), name=shown, rp_id=site.rp_id)
+
+    def keep(self, user: User, credential: Credential, *, name: str, rp_id: str) -> Passkey:
+        """Keep what was verified.
+
+        Raises:
+            RecordError: `record_conflict` if it is known already.
+        """
+        handle = _handle(credential.id)
         if self._row(handle) is not None:
             raise RecordError("this passkey is known already", code="record_conflict", hint="it needs no second entry")
         data = _Data(
             user_id=user.id,
-            name=shown,
-            credential_id=webauthn.helpers.bytes_to_base64url(found.credential_id),
-            public_key=webauthn.helpers.bytes_to_base64url(found.credential_public_key),
-            rp_id=site.rp_id,
-            sign_count=found.sign_count,
-            backed_up=found.credential_backed_up,
+            name=name,
+            credential_id=_text(credential.id),
+            public_key=_text(credential.public_key),
+            rp_id=rp_id,
+            sign_count=credential.sign_count,
+            backed_up=credential.backed_up,
         )
         row = PasskeyRow(id=new_id(), user_id=user.id, credential_sha256=handle, created_at=self._work.now())
         row.row_version = 0
@@ -201,10 +219,8 @@ class Passkeys:
             DecryptionError: it does not open where it stands.
             ValueError: the handle in the clear is not that of the sealed one.
         """
-        import webauthn
-
         row = self._work.require(PasskeyRow, passkey_id, what="passkey")
-        if _handle(webauthn.base64url_to_bytes(self._open(row).credential_id)) != row.credential_sha256:
+        if _handle(_bytes(self._open(row).credential_id)) != row.credential_sha256:
             raise ValueError("the handle of a passkey is not that of the sealed one")
 
     # --- for `sign_in` only ---------------------------------------------------------------------------
@@ -226,7 +242,7 @@ class Passkeys:
                 expected_challenge=challenge,
                 expected_rp_id=site.rp_id,
                 expected_origin=site.origin,
-                credential_public_key=webauthn.base64url_to_bytes(data.public_key),
+                credential_public_key=_bytes(data.public_key),
                 credential_current_sign_count=0,  # compared here, so that the log tells a copied key from a bad answer
                 require_user_verification=True,
             )
@@ -249,10 +265,8 @@ class Passkeys:
         return self._named(answer)[1]
 
     def _named(self, answer: dict[str, Any]) -> tuple[PasskeyRow | None, User | None]:
-        import webauthn
-
         try:
-            row = self._row(_handle(webauthn.base64url_to_bytes(answer["rawId"])))
+            row = self._row(_handle(_bytes(answer["rawId"])))
         except (KeyError, ValueError, TypeError, AttributeError):
             return None, None
         if row is None or self._open(row).user_id != row.user_id:
@@ -337,6 +351,20 @@ def _checked(name: str) -> str:
             "this name cannot be used", code="passkey_name", hint=f"1 to {NAME_LENGTH} printable characters"
         )
     return shown
+
+
+def _credential(found: Any) -> Credential:
+    return Credential(
+        found.credential_id, found.credential_public_key, found.sign_count, bool(found.credential_backed_up)
+    )
+
+
+def _text(data: bytes) -> str:
+    return urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _bytes(text: str) -> bytes:
+    return urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
 def _handle(credential_id: bytes) -> str:

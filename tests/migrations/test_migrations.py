@@ -33,10 +33,9 @@ from clinic.errors import ConfigError, StorageError
 from clinic.records import migrate, models
 from clinic.records.answers import StoredAnswer
 from clinic.records.engine import open_engine, read_transaction, write_transaction
-from clinic.records.passkeys import Site
+from clinic.records.passkeys import Credential
 from clinic.records.patients import PatientData
 from clinic.records.records import Records
-from tests.functional.authenticator import Authenticator
 
 MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
 REVISIONS = sorted((MIGRATIONS / "versions").glob("*.py"))
@@ -604,13 +603,12 @@ def test_0008_begins_without_passkeys(engine: Engine, path: Path) -> None:
     keyring, hasher = Keyring.generate(), PasswordHasher.from_parameters(CHEAPEST)
     migrate.upgrade(engine, MIGRATIONS)
     records = Records(engine, keyring=keyring, hasher=hasher)
-    site, challenge = Site("clinic.test", "https://clinic.test"), b"c" * 32
     with records.write() as tx:
         user = tx.users.create(
             "ann", display_name="Ann", role=Role.AUDITOR, password="a long enough phrase", actor=OPERATOR
         )
-        made = Authenticator().make(tx.passkeys.creation_options(user, site, challenge))
-        tx.passkeys.add(user, made, name="tablet", site=site, challenge=challenge)
+        credential = Credential(b"handle", b"key", sign_count=0, backed_up=False)
+        tx.passkeys.keep(user, credential, name="tablet", rp_id="clinic.test")
     assert records.sweep() == ()
     migrate.downgrade(engine, MIGRATIONS, revision="0008")
     kept = {name: sql for name, sql in schema(path).items() if "passkeys" not in name}

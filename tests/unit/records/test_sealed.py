@@ -19,11 +19,10 @@ from clinic.errors import DecryptionError, RecordError
 from clinic.records.answers import StoredAnswer
 from clinic.records.engine import open_engine, write_transaction
 from clinic.records.models import PatientRow, metadata
-from clinic.records.passkeys import Site
+from clinic.records.passkeys import Credential
 from clinic.records.patients import PatientData
 from clinic.records.records import Records
 from clinic.records.sealed import Place, Sealed, SealedType, Vault
-from tests.functional.authenticator import Authenticator
 from tests.unit.records.records_world import (
     ADMINISTRATOR,
     CLINICIAN,
@@ -35,9 +34,6 @@ from tests.unit.records.records_world import (
     make_transcript,
     open_encounter,
 )
-
-SITE = Site("clinic.test", "https://clinic.test")
-CHALLENGE = b"c" * 32
 
 CLEAR_COLUMNS = {
     "users": {"id", "username", "role", "created_at", "disabled_at"},
@@ -130,9 +126,8 @@ def staff(records: Records) -> None:
             )
             tx.factors.begin(user)
             tx.recovery.make(user.id, OPERATOR)
-            options = tx.passkeys.creation_options(user, SITE, CHALLENGE)
-            key = Authenticator().make(options)
-            tx.passkeys.add(user, key, name=f"Canary tablet {name}", site=SITE, challenge=CHALLENGE)
+            credential = Credential(name.encode(), b"key", sign_count=0, backed_up=False)
+            tx.passkeys.keep(user, credential, name=f"Canary tablet {name}", rp_id="clinic.test")
             token, _ = tx.tokens.create(user, name=f"Canary EMR {name}", scopes=list(Scope), days=1, actor=OPERATOR)
             tx.answers.keep(token.id, name, StoredAnswer(request_sha256="0" * 64, status=201, body=f"Canary {name}"))
 
