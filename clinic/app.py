@@ -42,10 +42,12 @@ from clinic.web import (
     glass,
     health,
     notes,
+    own,
     passkeys,
     patients,
     policies,
     ports,
+    programs,
     recordings,
     security,
     sessions,
@@ -54,6 +56,7 @@ from clinic.web import (
     stepup,
     stopped,
     versions,
+    welcome,
 )
 from clinic.web.converters import PartId, RecordId
 from clinic.web.ports import Services
@@ -79,6 +82,9 @@ _BLUEPRINTS = (
     glass.blueprint,
     factor.blueprint,
     passkeys.blueprint,
+    own.blueprint,
+    programs.blueprint,
+    welcome.blueprint,
     shredding.blueprint,
     health.blueprint,
 )

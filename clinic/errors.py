@@ -55,6 +55,7 @@ HTTP_STATUS: Final[dict[str, int]] = {
     "factor_used": 422,
     "factor_required": 403,
     "proof_missing": 422,
+    "invitation_refused": 422,
     "passkeys_full": 409,
     "passkey_needs_name": 409,
     "database_busy": 503,

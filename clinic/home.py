@@ -66,6 +66,7 @@ from clinic.domain import OPERATOR
 from clinic.errors import AuditLatchedError, ConfigError, SealedError, StorageError
 from clinic.jobs.store import create_store
 from clinic.records.engine import open_engine, read_transaction
+from clinic.records.invitations import SETUP
 from clinic.records.migrate import check_current, upgrade
 from clinic.records.records import Records
 from clinic.records.uses import LOCAL_CA, Usage, usage
@@ -78,10 +79,14 @@ _FORMAT_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class NewHome:
-    """What `create` made.  The recovery shares exist only here: show them once, then forget them."""
+    """What `create` made.  Recovery shares and code exist only here: show them once, then forget them.
+
+    `setup_code`: the one-time code by which the first administrator is made in the browser, if it was asked for.
+    """
 
     config: Config
     shares: tuple[str, str, str]
+    setup_code: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +99,7 @@ class HomeOptions:
     hostnames: tuple[str, ...] = ()
     port: int = 8443
     models: Path | None = None
+    setup_code: bool = False
 
 
 def create(home: Path, options: HomeOptions) -> NewHome:
@@ -112,13 +118,13 @@ def create(home: Path, options: HomeOptions) -> NewHome:
     building = home.with_name(f".{home.name}.{os.getpid()}.building")
     building.mkdir(mode=0o700)
     try:
-        shares = _fill(building, options)
+        shares, code = _fill(building, options)
         if home.exists():
             home.rmdir()
         building.rename(home)
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    return NewHome(config=Config.load(home), shares=shares)
+    return NewHome(config=Config.load(home), shares=shares, setup_code=code)
 
 
 def unlock_home(config: Config, *, passphrase: str | None = None) -> Keyring:
@@ -370,7 +376,7 @@ def _secret(config: Config, passphrase: str | None) -> UnlockSecret:
     )
 
 
-def _fill(folder: Path, options: HomeOptions) -> tuple[str, str, str]:
+def _fill(folder: Path, options: HomeOptions) -> tuple[tuple[str, str, str], str | None]:
     for name in ("tls", "run", "logs"):
         (folder / name).mkdir(mode=0o700)
     source, secret = _key_source(folder, options)
@@ -383,9 +389,10 @@ def _fill(folder: Path, options: HomeOptions) -> tuple[str, str, str]:
     with Records(engine, keyring=keyring).write() as tx:
         tx.append(AuditOpened(format_version=_FORMAT_VERSION), actor=OPERATOR)
         tx.key_uses.count(LOCAL_CA)  # sealed above, before there was a database to count in
+        code = tx.invitations.make(SETUP, OPERATOR) if options.setup_code else None
     engine.dispose()
     create_store(config)
-    return recovery.split()
+    return recovery.split(), code
 
 
 def _key_source(folder: Path, options: HomeOptions) -> tuple[KeySource, UnlockSecret]:

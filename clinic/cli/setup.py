@@ -65,6 +65,7 @@ def init(
         hostnames=hostnames,
         port=port,
         models=models,
+        setup_code=True,
     )
     made = create(home_path(), options)
     if as_json:
@@ -73,12 +74,15 @@ def init(
                 "home": str(made.config.home),
                 "key_source": made.config.key_source.value,
                 "recovery_shares": list(made.shares),
+                "setup_code": made.setup_code,
             }
         )
         return
     out.print(f"data folder: {made.config.home}", markup=False)
     out.print(sheets(made.shares, home=str(made.config.home), made=utc_now()), markup=False)
-    out.print("next: clinic user add NAME --role clinician, then clinic serve")
+    out.print(f"one-time code for setting up in the browser: {made.setup_code}", markup=False, style="bold")
+    out.print("next: clinic serve, then make the first administrator with that code on the page /setup")
+    out.print("   or: clinic user add NAME --role administrator")
 
 
 def _new_passphrase() -> str:

@@ -122,17 +122,9 @@ def _document(item: ApiToken, username: str, now: datetime, *, disabled: bool = 
         "program": item.name,
         "user": username,
         "scopes": sorted(item.scopes),
-        "standing": _standing(item, now, disabled=disabled),
+        "standing": item.standing(now, disabled=disabled),
         "created_at": item.created_at.isoformat(),
         "expires_at": item.expires_at.isoformat(),
         "last_used_at": None if item.last_used_at is None else item.last_used_at.isoformat(),
         "revoked_at": None if item.revoked_at is None else item.revoked_at.isoformat(),
     }
-
-
-def _standing(item: ApiToken, now: datetime, *, disabled: bool) -> str:
-    if item.revoked_at is not None:
-        return "revoked"
-    if now >= item.expires_at:
-        return "expired"
-    return "account disabled" if disabled else "good"

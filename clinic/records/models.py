@@ -142,6 +142,18 @@ class PasskeyRow(Base):
     last_used_at: Mapped[datetime | None]
 
 
+class InvitationRow(Base):
+    """A one-time code that waits for an account, or for the first administrator; sealed under the staff key."""
+
+    __tablename__ = "invitations"
+    __table_args__ = _STRICT
+
+    subject: Mapped[str] = mapped_column(primary_key=True)
+    data: Mapped[Sealed]
+    row_version: Mapped[int]
+    created_at: Mapped[datetime]
+
+
 class FactorRoleRow(Base):
     """A role whose accounts have to have a second factor."""
 

@@ -33,12 +33,13 @@ from clinic.audit.sink import SecondSink
 from clinic.crypto.keys import Keyring, Purpose
 from clinic.domain import Actor, Clock, GlassReason, Role, ShredReason, utc_now
 from clinic.errors import DecryptionError, StorageError
-from clinic.records import factors, glass, login, passkeys
+from clinic.records import factors, glass, invitations, login, passkeys
 from clinic.records.answers import Answers
 from clinic.records.encounters import Encounters
 from clinic.records.engine import read_transaction, truncate_journal, write_transaction
 from clinic.records.factors import SecondFactors
 from clinic.records.generations import Generations
+from clinic.records.invitations import Invitations
 from clinic.records.notes import Notes
 from clinic.records.passkeys import Passkeys
 from clinic.records.patients import Patients
@@ -65,6 +66,7 @@ class Transaction:
         self.factors = SecondFactors(work)
         self.recovery = RecoveryCodes(work)
         self.passkeys = Passkeys(work)
+        self.invitations = Invitations(work)
         self.patients = Patients(work)
         self.encounters = Encounters(work)
         self.recordings = Recordings(work)
@@ -218,6 +220,24 @@ class Records:
             AuthenticationError: `passkey_refused`.
         """
         return passkeys.sign_in(self._write, answer, site=site, challenge=challenge)
+
+    def redeem(self, username: str, code: str, password: str) -> User:
+        """Set the password of the account that a one-time code was made for; its own transactions.
+
+        Raises:
+            InputError: `weak_password`.
+            AuthenticationError: `invitation_refused` or `login_locked`.
+        """
+        return invitations.redeem(self._write, username, code, password)
+
+    def set_up(self, code: str, *, username: str, display_name: str, password: str) -> User:
+        """Make the first administrator; its own transactions.
+
+        Raises:
+            InputError: `weak_password`, or a name that cannot be used.
+            AuthenticationError: `invitation_refused` or `login_locked`.
+        """
+        return invitations.set_up(self._write, code, username=username, display_name=display_name, password=password)
 
     def confirm(self, user: User, *, password: str, device: str | None = None) -> None:
         """Let somebody who is signed in prove by the password that it is still they.

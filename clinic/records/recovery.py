@@ -26,10 +26,10 @@ from clinic.records.sealed import STAFF, Place
 from clinic.records.work import UnitOfWork
 
 CODES: Final = 10
-_LETTERS: Final = "23456789abcdefghjkmnpqrstuvwxyz"
+LETTERS: Final = "23456789abcdefghjkmnpqrstuvwxyz"
 """No letter that is taken for a digit, or the other way round."""
 _HALF: Final = 5
-_FORM: Final = re.compile(f"[{_LETTERS}]{{{2 * _HALF}}}")
+_FORM: Final = re.compile(f"[{LETTERS}]{{{2 * _HALF}}}")
 _DIGESTS: Final = TypeAdapter(list[str])
 
 
@@ -41,7 +41,7 @@ class RecoveryCodes:
 
     def make(self, user_id: str, actor: Actor) -> tuple[str, ...]:
         """Make new codes for an account, in place of those it had, and return them: `k7mq2-x9rwp`."""
-        codes = tuple("".join(secrets.choice(_LETTERS) for _ in range(2 * _HALF)) for _ in range(CODES))
+        codes = tuple("".join(secrets.choice(LETTERS) for _ in range(2 * _HALF)) for _ in range(CODES))
         row = self._work.session.get(RecoveryCodesRow, user_id)
         if row is None:
             row = RecoveryCodesRow(user_id=user_id, row_version=0)

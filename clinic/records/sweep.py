@@ -34,12 +34,14 @@ from clinic.errors import DecryptionError, RecordError
 from clinic.records.answers import Answers
 from clinic.records.factors import SecondFactors
 from clinic.records.generations import GenerationState
+from clinic.records.invitations import Invitations
 from clinic.records.models import (
     AddendumRow,
     ApiTokenRow,
     EncounterRow,
     FactorRoleRow,
     GenerationRow,
+    InvitationRow,
     NoteRow,
     NoteVersionRow,
     PasskeyRow,
@@ -173,6 +175,10 @@ def _factors(log: _Log, event: events.AuditEvent, _actor: str) -> None:
             log.facts.add(("passkey", event.passkey, event.user_id))
         case events.PasskeyRemoved():
             log.facts.discard(("passkey", event.passkey, event.user_id))
+        case events.InvitationMade():
+            log.facts.add(("invitation", event.subject))
+        case events.InvitationUsed():
+            log.facts.discard(("invitation", event.subject))
         case events.FactorRequired():
             log.facts = {fact for fact in log.facts if fact[0] != "factor_role"}
             log.facts |= {("factor_role", role) for role in event.roles}
@@ -278,6 +284,7 @@ def _queries() -> Iterator[tuple[str, Select[*tuple[Any, ...]]]]:
     yield "user_disabled", select(UserRow.id).where(UserRow.disabled_at.is_not(None))
     yield "factor", select(SecondFactorRow.user_id).where(SecondFactorRow.confirmed_at.is_not(None))
     yield "passkey", select(PasskeyRow.id, PasskeyRow.user_id)
+    yield "invitation", select(InvitationRow.subject)
     yield "factor_role", select(FactorRoleRow.role)
     yield "recovery", select(RecoveryCodesRow.user_id, RecoveryCodesRow.left)
     yield "token", select(ApiTokenRow.id, ApiTokenRow.user_id).where(ApiTokenRow.revoked_at.is_(None))
@@ -365,6 +372,7 @@ def _unreadable(work: UnitOfWork, shredded: frozenset[str], *, deep: bool) -> It
     openers: list[tuple[str, Select[str, str], Callable[[UnitOfWork, str], object]]] = [
         ("user", select(UserRow.id, UserRow.id), _open_user),
         ("token", select(ApiTokenRow.id, ApiTokenRow.user_id), _open_token),
+        ("invitation", select(InvitationRow.subject, InvitationRow.subject), _open_invitation),
         ("passkey", select(PasskeyRow.id, PasskeyRow.user_id), lambda work, row_id: Passkeys(work).check(row_id)),
         ("patient", select(PatientRow.id, PatientRow.id), lambda work, row_id: Patients(work).data(row_id)),
         ("transcript", select(TranscriptRow.encounter_id, TranscriptRow.patient_id).distinct(), _open_transcripts),
@@ -399,6 +407,10 @@ def _open_user(work: UnitOfWork, user_id: str) -> None:
 def _open_token(work: UnitOfWork, token_id: str) -> None:
     Tokens(work).get(token_id)
     Answers(work).check_all(token_id)
+
+
+def _open_invitation(work: UnitOfWork, subject: str) -> None:
+    Invitations(work).check(subject)
 
 
 def _open_transcripts(work: UnitOfWork, encounter_id: str) -> None:

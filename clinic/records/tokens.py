@@ -71,6 +71,14 @@ class ApiToken:
     last_used_at: datetime | None
     revoked_at: datetime | None
 
+    def standing(self, now: datetime, *, disabled: bool) -> str:
+        """Return in words how the token stands; `disabled`: its account is."""
+        if self.revoked_at is not None:
+            return "revoked"
+        if now >= self.expires_at:
+            return "expired"
+        return "account disabled" if disabled else "good"
+
 
 @dataclass(frozen=True, slots=True)
 class Presented:

@@ -52,6 +52,7 @@ def login() -> ResponseReturnValue:
         idle="idle" in request.args,
         restarted=sessions.restarted(),
         passkeys_work=works_here(),
+        setup_open=_setup_open(),
     )
 
 
@@ -109,6 +110,11 @@ def finish_sign_in() -> ResponseReturnValue:
         left = sessions.standing().recovery_left
         flash(f"That recovery code is used up; {left} are left. New ones are made on the page of your name.")
     return answer
+
+
+def _setup_open() -> bool:
+    with services().records.read() as tx:
+        return tx.invitations.is_setup_open()
 
 
 def welcome(user: User, wanted: str | None) -> str:

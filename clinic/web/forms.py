@@ -17,7 +17,7 @@ from flask import request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from clinic.audit.search import Search
-from clinic.domain import Consent, EncounterKind, GlassReason, Role, ShredReason
+from clinic.domain import Consent, EncounterKind, GlassReason, Role, Scope, ShredReason
 from clinic.errors import InputError
 from clinic.speech.correction import KNOWN
 
@@ -300,20 +300,54 @@ class UserForm(Form):
     username: Annotated[str, Field(min_length=1, max_length=64)]
     display_name: Annotated[str, Field(min_length=1, max_length=100)]
     role: Role
-    password: Annotated[str, Field(min_length=1, max_length=1024)]
     problems = {
         "username": "type a user name: letters, digits and . _ - @",
         "display_name": "type the name that others see",
         "role": "choose a role",
-        "password": "type a first password",
     }
 
 
-class ResetForm(Form):
-    """A password set by the administrator."""
+class RedeemForm(Form):
+    """A one-time code, and the password that its owner chooses."""
 
+    username: Annotated[str, Field(min_length=1, max_length=64)]
+    code: Annotated[str, Field(min_length=1, max_length=24)]
     password: Annotated[str, Field(min_length=1, max_length=1024)]
-    problems = {"password": "type a new password"}
+    problems = {
+        "username": "type your user name",
+        "code": "type the one-time code",
+        "password": "type a new password",
+    }
+
+
+class SetupForm(RedeemForm):
+    """The first administrator."""
+
+    display_name: Annotated[str, Field(min_length=1, max_length=100)]
+    problems = {
+        **RedeemForm.problems,
+        "username": "type a user name: letters, digits and . _ - @",
+        "display_name": "type the name that others see",
+    }
+
+
+class TokenForm(Form):
+    """A token for a program."""
+
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    scopes: Annotated[tuple[Scope, ...], Field(min_length=1)]
+    days: Annotated[int, Field(ge=1, le=366)] = 180
+    problems = {
+        "name": "say which program it is for",
+        "scopes": "choose at least one thing that it may do",
+        "days": "1 to 366 days",
+    }
+
+    @classmethod
+    def parse(cls) -> Self:
+        """Read the form, with the boxes that are ticked."""
+        given = {name: request.form[name] for name in ("name", "days") if request.form.get(name, "").strip()}
+        return cls.read({**given, "scopes": request.form.getlist("scopes")})
 
 
 class EntriesForm(Form):

@@ -14,7 +14,17 @@ from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException
 
 from clinic.audit.accounting import Use
-from clinic.domain import Consent, EncounterKind, EncounterState, GlassReason, Role, ShredReason, Stage, StatementStatus
+from clinic.domain import (
+    Consent,
+    EncounterKind,
+    EncounterState,
+    GlassReason,
+    Role,
+    Scope,
+    ShredReason,
+    Stage,
+    StatementStatus,
+)
 from clinic.records.changes import Change
 from clinic.verification.marks import Mark
 
@@ -37,6 +47,15 @@ MARKS = {
     Mark.NUMBER: "A number: hear it before you rely on it",
 }
 
+SCOPES = {
+    Scope.PATIENTS_READ: "find and read patients",
+    Scope.PATIENTS_WRITE: "add and change patients",
+    Scope.ENCOUNTERS_READ: "read encounters",
+    Scope.ENCOUNTERS_WRITE: "open encounters and record consent",
+    Scope.RECORDINGS_WRITE: "send recordings and texts",
+    Scope.NOTES_READ: "read notes and transcripts",
+    Scope.NOTES_WRITE: "write into drafts",
+}
 STATES = {
     EncounterState.OPEN: "Open",
     EncounterState.QUEUED: "Waiting",

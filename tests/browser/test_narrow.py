@@ -15,7 +15,13 @@ TELEPHONE = {"width": 390, "height": 844}
 
 @pytest.mark.parametrize(
     ("username", "paths"),
-    [("admin", ("/users", "/backups", "/policies", "/glass", "/password")), ("audit", ("/audit", "/audit/witness"))],
+    [
+        (
+            "admin",
+            ("/users", "/sessions", "/programs", "/second-factor", "/backups", "/policies", "/glass", "/password"),
+        ),
+        ("audit", ("/audit", "/audit/witness")),
+    ],
     ids=["administrator", "auditor"],
 )
 def test_no_page_scrolls_sideways(new_page: NewPage, username: str, paths: tuple[str, ...]) -> None:

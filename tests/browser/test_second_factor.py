@@ -87,13 +87,3 @@ def test_from_the_password_to_the_phone_and_back(site: Site, chromium: Browser, 
             tx.require_factor_for([], OPERATOR)
             tx.users.disable(NAME, OPERATOR)
     assert chromium.is_connected()
-
-
-def test_the_administrators_page(new_page: NewPage) -> None:
-    """Accounts, with everything unfolded: no violation, nothing too wide."""
-    axe = AXE.read_text(encoding="utf-8")
-    page = new_page("admin")
-    page.goto("/users")
-    for fold in page.locator("summary:visible").all():
-        fold.click()
-    checked(page, axe)

@@ -2,49 +2,117 @@
 
 from __future__ import annotations
 
+import re
+import sqlite3
+from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import pyrage
 import pytest
+from werkzeug.test import TestResponse
 
 from clinic.audit.export import open_export
 from clinic.domain import Role
-from clinic.errors import InputError
+from clinic.errors import DecryptionError, InputError
+from clinic.records import invitations
 from clinic.records.patients import Patient
 from tests.functional.web_world import CANARY, PASSWORD, World
 
 
+def code_in(page: str) -> str:
+    """Return the one-time code that a page shows."""
+    found = re.search(r'data-testid="one-time-code">([2-9a-z]{5}-[2-9a-z]{5})<', page)
+    assert found is not None
+    return found[1]
+
+
+def choose(world: World, code: str, password: str, username: str = "nurse.joy") -> TestResponse:
+    """Choose a password with a one-time code."""
+    browser = world.browser()
+    browser.get("/welcome")
+    return browser.post("/welcome", username=username, code=code, password=password)
+
+
 def test_administrator_adds_resets_and_disables(world: World) -> None:
-    """An account is added, can sign in, gets a new password, and is disabled."""
+    """A new account's owner chooses the password with a code that is shown once; so does who has forgotten it."""
     admin, person = world.browser(Role.ADMINISTRATOR), world.browser()
-    fields = {
-        "username": "nurse.joy",
-        "display_name": "Joy",
-        "role": "clinician",
-        "password": "first password",
-        "proof": PASSWORD,
-    }
-    assert admin.post("/users", **fields).status_code == 303
+    fields = {"username": "nurse.joy", "display_name": "Joy", "role": "clinician", "proof": PASSWORD}
+    code = code_in(admin.post("/users", **fields).text)
+    assert choose(world, code, "first password").status_code == 303
     assert person.sign_in("nurse.joy", "first password").status_code == 302
     with world.records.read() as tx:
         account = tx.users.by_username("nurse.joy")
     assert account is not None
-    assert admin.post(f"/users/{account.id}/reset", password="second password", proof=PASSWORD).status_code == 303
-    assert person.get("/password", json=True).status_code == 401
+    assert code not in admin.get(f"/users/{account.id}").text
+    again = code_in(admin.post(f"/users/{account.id}/code").text)
+    assert person.get("/password", json=True).status_code == 401, "signed out at once"
+    assert person.sign_in("nurse.joy", "first password").status_code == 401, "the old password is good no more"
+    assert choose(world, again, "second password").status_code == 303
     assert person.sign_in("nurse.joy", "second password").status_code == 302
     assert admin.post(f"/users/{account.id}/disable").status_code == 303
     assert world.browser().sign_in("nurse.joy", "second password").status_code == 401
+    assert world.events().count("invitation.used") == 2
+    assert world.records.sweep() == ()
+
+
+def test_a_code_is_good_once_for_one_account_and_a_day(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Used, replaced, somebody else's, too old, for a disabled account or for none: all are answered alike."""
+    admin, account = world.browser(Role.ADMINISTRATOR), world.users[Role.CLINICIAN]
+    admin.get("/users")
+    old = code_in(admin.post(f"/users/{account.id}/code", proof=PASSWORD).text)
+    new = code_in(admin.post(f"/users/{account.id}/code").text)
+    pages = [choose(world, old, "another password", "clinician"), choose(world, new, "another password", "auditor")]
+    pages += [choose(world, new, "another password", "nobody"), choose(world, "x", "another password", "clinician")]
+    monkeypatch.setattr(invitations, "GOOD_FOR", timedelta(0))
+    late = code_in(admin.post(f"/users/{account.id}/code").text)
+    pages.append(choose(world, late, "another password", "clinician"))
+    monkeypatch.undo()
+    good = code_in(admin.post(f"/users/{account.id}/code").text)
+    admin.post(f"/users/{account.id}/disable")
+    pages.append(choose(world, good, "another password", "clinician"))
+    admin.post(f"/users/{account.id}/enable")
+    assert {(page.status_code, "The administrator makes a new one." in page.text) for page in pages} == {(422, True)}
+    assert choose(world, good.upper(), "short", "clinician").status_code == 422
+    assert choose(world, good.upper(), "another password", "clinician").status_code == 303
+    assert choose(world, good, "third password", "clinician").status_code == 422
+    assert world.browser().sign_in("clinician", "another password").status_code == 302
+
+
+def test_guessing_a_code_waits(world: World) -> None:
+    """After five wrong ones the right one has to wait; for a name that is nobody's as for one that is."""
+    admin, account = world.browser(Role.ADMINISTRATOR), world.users[Role.CLINICIAN]
+    admin.get("/users")
+    good = code_in(admin.post(f"/users/{account.id}/code", proof=PASSWORD).text)
+    for name in ("clinician", "nobody"):
+        tried = [choose(world, "22222-22222", "another password", name).status_code for _ in range(6)]
+        assert tried == [422] * 5 + [429]
+    assert choose(world, good, "another password", "clinician").status_code == 429
+
+
+def test_only_codes_of_the_database_are_known(world: World) -> None:
+    """The code is in no file in the clear, and one that is put in past the log is found."""
+    admin, account = world.browser(Role.ADMINISTRATOR), world.users[Role.CLINICIAN]
+    admin.get("/users")
+    code = code_in(admin.post(f"/users/{account.id}/code", proof=PASSWORD).text)
+    content = b"".join(path.read_bytes() for path in world.services.config.home.glob("clinic.db*"))
+    assert code.replace("-", "").encode() not in content
+    with closing(sqlite3.connect(world.services.config.database)) as db, db:
+        db.execute("UPDATE invitations SET subject = ?", (world.users[Role.AUDITOR].id,))
+    assert {found.problem for found in world.records.sweep()} == {"missing", "unrecorded", "unreadable"}
+    with pytest.raises(DecryptionError):
+        world.records.redeem("auditor", code, "another password")
 
 
 def test_disabled_account_is_enabled_again(world: World) -> None:
     """Disabling asks a second time; the page of a disabled account offers the way back, and it works."""
     admin = world.browser(Role.ADMINISTRATOR)
     account = world.users[Role.CLINICIAN]
-    page = admin.get("/users").text
+    page = admin.get(f"/users/{account.id}").text
     assert "Yes, disable clinician" in page
     assert f"/users/{account.id}/enable" not in page
     admin.post(f"/users/{account.id}/disable")
-    assert f"/users/{account.id}/enable" in admin.get("/users").text
+    assert f"/users/{account.id}/enable" in admin.get(f"/users/{account.id}").text
     assert world.browser(Role.AUDITOR).post(f"/users/{account.id}/enable").status_code == 403
     assert world.browser().sign_in("clinician").status_code == 401
     assert admin.post(f"/users/{account.id}/enable").status_code == 303
@@ -55,14 +123,13 @@ def test_disabled_account_is_enabled_again(world: World) -> None:
 @pytest.mark.parametrize(
     ("changed", "sentence"),
     [
-        ({"password": "short"}, "10 characters"),
         ({"username": "clinician"}, "taken"),
         ({"role": "emperor"}, "Choose a role"),
         ({"username": "a b"}, "user name cannot be used"),
     ],
 )
 def test_bad_account_is_explained(world: World, changed: dict[str, str], sentence: str) -> None:
-    """What is wrong is said at its field, and what was typed is kept, but for the password."""
+    """What is wrong is said at its field, and what was typed is kept, but for the proof."""
     admin = world.browser(Role.ADMINISTRATOR)
     fields = {
         "username": "joy",
@@ -75,7 +142,7 @@ def test_bad_account_is_explained(world: World, changed: dict[str, str], sentenc
     assert response.status_code == 422
     assert sentence in response.text
     assert "Joy Kept" in response.text
-    assert "first password" not in response.text
+    assert PASSWORD not in response.text
 
 
 def test_administrator_cannot_disable_themselves(world: World) -> None:

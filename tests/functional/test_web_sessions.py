@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import zlib
 
 import pytest
@@ -12,7 +13,7 @@ from clinic.app import create_app
 from clinic.domain import Role
 from clinic.records.patients import Patient
 from clinic.web.security import COOKIE
-from clinic.web.sessions import ABSOLUTE_SECONDS
+from clinic.web.sessions import ABSOLUTE_SECONDS, device_words
 from tests.functional.web_world import CANARY, ORIGIN, PASSWORD, Browser, World
 
 
@@ -254,3 +255,87 @@ def test_page_sends_to_sign_in_and_script_gets_json(world: World) -> None:
     assert browser.get(encounter).location == f"/login?next={encounter}"
     assert browser.get(encounter, json=True).get_json()["error"]["code"] == "signed_out"
     assert browser.client.get(encounter, base_url=ORIGIN).status_code == 302
+
+
+AGENT = "Mozilla/5.0 (Linux; Android 14) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0 Mobile Safari/537.36"
+
+
+def handles(page: str) -> list[str]:
+    """Return the addresses by which the sessions on a page are ended."""
+    return re.findall(r'action="(/[a-z0-9/]*sessions?/[0-9a-f]{32}[a-z/]*)"', page)
+
+
+def test_one_sees_and_ends_ones_own_sessions(world: World) -> None:
+    """Each with what its browser says; ended, its cookie opens nothing, and the log says so; this one stays."""
+    here, other, third = (world.browser(Role.CLINICIAN) for _ in range(3))
+    page = here.get("/sessions").text
+    assert (page.count('data-testid="session-end"'), page.count("This one")) == (2, 1)
+    (first, second) = handles(page)
+    assert here.post(first).status_code == 303
+    assert sorted([is_in(other), is_in(third)]) == [False, True]
+    assert here.post(second).status_code == 303
+    assert (is_in(here), is_in(other), is_in(third)) == (True, False, False)
+    assert world.events().count("session.ended") == 2
+    assert handles(here.get("/sessions").text) == []
+
+
+def test_all_others_end_at_once(world: World) -> None:
+    """One button, an entry for each."""
+    here, other, third = (world.browser(Role.CLINICIAN) for _ in range(3))
+    here.get("/sessions")
+    assert here.post("/sessions/end-others").status_code == 303
+    assert (is_in(here), is_in(other), is_in(third)) == (True, False, False)
+    assert world.events().count("session.ended") == 2
+
+
+def test_sessions_of_others_are_neither_seen_nor_ended(world: World) -> None:
+    """Not even by their handle."""
+    clinician, auditor = world.browser(Role.CLINICIAN), world.browser(Role.AUDITOR)
+    second = world.browser(Role.CLINICIAN)
+    (address,) = handles(clinician.get("/sessions").text)
+    assert handles(auditor.get("/sessions").text) == []
+    auditor.post(address)
+    assert is_in(second)
+    assert "session.ended" not in world.events()
+
+
+def test_an_administrator_ends_sessions_of_others(world: World) -> None:
+    """One, or all; the account's own cookie is worth nothing then."""
+    account = world.users[Role.CLINICIAN]
+    admin, first, second = (
+        world.browser(Role.ADMINISTRATOR),
+        world.browser(Role.CLINICIAN),
+        world.browser(Role.CLINICIAN),
+    )
+    (address, _) = handles(admin.get(f"/users/{account.id}").text)
+    assert admin.post(address).status_code == 303
+    assert [is_in(first), is_in(second)].count(True) == 1
+    assert admin.post(f"/users/{account.id}/sessions").status_code == 303
+    assert (is_in(first), is_in(second)) == (False, False)
+    assert world.events().count("session.ended") == 1
+    assert "sessions.ended" in world.events()
+    assert "Nowhere." in admin.get(f"/users/{account.id}").text
+    assert world.records.sweep() == ()
+
+
+def test_a_session_that_ran_out_is_not_listed(world: World) -> None:
+    """Neither after its twelve hours nor once its account's epoch has moved."""
+    admin, account = world.browser(Role.ADMINISTRATOR), world.users[Role.CLINICIAN]
+    world.browser(Role.CLINICIAN)
+    assert len(handles(admin.get(f"/users/{account.id}").text)) == 1
+    with world.records.write() as tx:
+        tx.users.end_sessions(account.id, world.actor(Role.ADMINISTRATOR))
+    assert handles(admin.get(f"/users/{account.id}").text) == []
+    world.uptime.now += ABSOLUTE_SECONDS
+    again = world.browser(Role.ADMINISTRATOR)
+    assert handles(again.get("/sessions").text) == []
+
+
+def test_what_a_browser_says_of_itself_is_only_words(world: World) -> None:
+    """A few known words; whatever else it says is not shown."""
+    browser = world.browser()
+    browser.client.environ_base["HTTP_USER_AGENT"] = AGENT
+    browser.sign_in("clinician")
+    assert "Chrome on Android" in browser.get("/sessions").text
+    assert device_words('<script>"') == "A browser"
+    assert device_words("") == "A browser"

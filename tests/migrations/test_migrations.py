@@ -33,6 +33,7 @@ from clinic.errors import ConfigError, StorageError
 from clinic.records import migrate, models
 from clinic.records.answers import StoredAnswer
 from clinic.records.engine import open_engine, read_transaction, write_transaction
+from clinic.records.invitations import SETUP
 from clinic.records.passkeys import Credential
 from clinic.records.patients import PatientData
 from clinic.records.records import Records
@@ -619,3 +620,24 @@ def test_0008_begins_without_passkeys(engine: Engine, path: Path) -> None:
     with again.read() as tx:
         assert tx.standing(user).passkeys == 0
     assert [(found.problem, found.kind) for found in again.sweep()] == [("missing", "passkey")]
+
+
+def test_0009_begins_without_codes(engine: Engine, path: Path) -> None:
+    """Down, codes that wait are gone and nothing else; up again, the sweep says so, and new ones are made."""
+    keyring = Keyring.generate()
+    migrate.upgrade(engine, MIGRATIONS)
+    records = Records(engine, keyring=keyring)
+    with records.write() as tx:
+        tx.invitations.make(SETUP, OPERATOR)
+    assert records.sweep() == ()
+    migrate.downgrade(engine, MIGRATIONS, revision="0009")
+    kept = {name: sql for name, sql in schema(path).items() if "invitations" not in name}
+    migrate.downgrade(engine, MIGRATIONS, revision="0008")
+    assert schema(path) == kept
+    migrate.upgrade(engine, MIGRATIONS)
+    again = Records(engine, keyring=keyring)
+    assert [(found.problem, found.kind) for found in again.sweep()] == [("missing", "invitation")]
+    with again.write() as tx:
+        assert not tx.invitations.is_setup_open()
+        tx.invitations.make(SETUP, OPERATOR)
+        assert tx.invitations.is_setup_open()

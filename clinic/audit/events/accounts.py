@@ -178,6 +178,30 @@ class SessionsEnded(AuditEvent):
     user_id: Id
 
 
+@dataclass(frozen=True, slots=True)
+class SessionEnded(AuditEvent):
+    """One session of an account was ended from another: by its owner, or by an administrator."""
+
+    name: ClassVar[str] = "session.ended"
+    user_id: Id
+
+
+@dataclass(frozen=True, slots=True)
+class InvitationMade(AuditEvent):
+    """A one-time code was made, for the account `subject`, or for `setup`, the first administrator."""
+
+    name: ClassVar[str] = "invitation.made"
+    subject: Id
+
+
+@dataclass(frozen=True, slots=True)
+class InvitationUsed(AuditEvent):
+    """A one-time code was used, and is good no more."""
+
+    name: ClassVar[str] = "invitation.used"
+    subject: Id
+
+
 EVENTS: Final = (
     UserCreated,
     UserDisabled,
@@ -199,4 +223,7 @@ EVENTS: Final = (
     PasskeyUsed,
     PasskeyRefused,
     SessionsEnded,
+    SessionEnded,
+    InvitationMade,
+    InvitationUsed,
 )

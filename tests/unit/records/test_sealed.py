@@ -40,6 +40,7 @@ CLEAR_COLUMNS = {
     "login_failures": {"subject", "failed_at", "locked_until"},
     "second_factors": {"user_id", "created_at", "confirmed_at"},
     "recovery_codes": {"user_id", "created_at"},
+    "invitations": {"subject", "created_at"},
     "passkeys": {"id", "user_id", "credential_sha256", "created_at", "last_used_at"},
     "factor_roles": {"role", "since"},
     "api_tokens": {"id", "user_id", "created_at", "last_used_at", "revoked_at"},
@@ -126,6 +127,7 @@ def staff(records: Records) -> None:
             )
             tx.factors.begin(user)
             tx.recovery.make(user.id, OPERATOR)
+            tx.invitations.make(user.id, OPERATOR)
             credential = Credential(name.encode(), b"key", sign_count=0, backed_up=False)
             tx.passkeys.keep(user, credential, name=f"Canary tablet {name}", rp_id="clinic.test")
             token, _ = tx.tokens.create(user, name=f"Canary EMR {name}", scopes=list(Scope), days=1, actor=OPERATOR)
@@ -141,6 +143,7 @@ def read_everything(records: Records) -> int:
             tx.users.password_hash(user.id)
             assert tx.factors.secret(user.id) is not None
             tx.recovery.check(user.id)
+            tx.invitations.check(user.id)
             for passkey in tx.passkeys.of(user.id):
                 tx.passkeys.check(passkey.id)
         for token in tx.tokens.list():
@@ -246,7 +249,7 @@ def test_a_value_swapped_with_any_other_row_does_not_open(full: Records, databas
 def test_a_value_from_another_column_does_not_open(full: Records, database: Path, address: str) -> None:
     """A ciphertext of the same patient from another column is refused in this one."""
     table, column = address.split(".")
-    staff = {"users", "second_factors", "recovery_codes", "passkeys", "api_tokens", "api_answers"}
+    staff = {"users", "second_factors", "recovery_codes", "passkeys", "invitations", "api_tokens", "api_answers"}
     for other in sorted(SEALED - {address}):
         other_table, other_column = other.split(".")
         if (other_table in staff) != (table in staff):
