@@ -402,11 +402,16 @@ class Clinic:
             problem = {}
         refused = Refused(reply.status, problem)
         if reply.status in _TRANSIENT or refused.code == _IN_PROGRESS:
-            raise _Later(refused, min(float(reply.headers.get("Retry-After", "1")), _LONGEST_PAUSE_S))
+            raise _Later(refused, _pause(reply.headers.get("Retry-After", "1")))
         raise refused
 
     def _headers(self, more: Mapping[str, str]) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._token}", "Accept": "application/json", **more}
+
+
+def _pause(retry_after: str) -> float:
+    """Return the seconds to wait; one, where a proxy in between sends a date or nonsense."""
+    return min(float(retry_after), _LONGEST_PAUSE_S) if retry_after.isascii() and retry_after.isdigit() else 1.0
 
 
 class _Later(Exception):  # noqa: N818

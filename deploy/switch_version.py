@@ -79,13 +79,18 @@ def remove(version: Path) -> None:
         shutil.rmtree(version)
 
 
+def printable(text: str) -> str:
+    """Return a text without what would steer the terminal that shows it."""
+    return "".join(character for character in text if character.isprintable() or character in "\n\t")
+
+
 def accept_licences(root: Path, version: Path, manifest: Manifest, *, accept: bool) -> list[dict[str, str]]:
     """Show each licence that was not accepted on this box before, and ask; return all of them, accepted."""
     store = root / "accepted-licences.json"
     known = {one["sha256"]: one for one in (json.loads(store.read_bytes()) if store.exists() else [])}
     digests = {file["path"]: file["sha256"] for file in manifest["files"]}
     for one in manifest["licences"]:
-        digest, words = digests[one["path"]], (version / one["path"]).read_text("utf-8", "replace")
+        digest, words = digests[one["path"]], printable((version / one["path"]).read_text("utf-8", "replace"))
         if digest in known:
             continue
         if not accept and not sys.stdin.isatty():

@@ -36,10 +36,11 @@ def create(call: Call) -> Response:
 def search(call: Call) -> Answer:
     """Look for patients."""
     wanted = call.body(PatientSearch)
+    with call.services.records.read() as tx:
+        fitting = tx.patients.find(wanted.text)
+    ids, cursor = page(fitting, str, cursor=wanted.cursor, limit=wanted.limit)
     with call.writing() as tx:
-        found, cursor = tx.patients.page(
-            wanted.text, lambda all_found: page(all_found, _id, cursor=wanted.cursor, limit=wanted.limit), call.actor
-        )
+        found = tx.patients.named(ids, call.actor).values()
     return Answer(200, PatientPage(patients=tuple(_answered(patient) for patient in found), next=cursor))
 
 
@@ -62,10 +63,6 @@ def change(call: Call, patient_id: str) -> Answer:
 
 def _data(sent: PatientSent) -> PatientData:
     return PatientData(sent.name, sent.date_of_birth, sent.sex, sent.record_number)
-
-
-def _id(patient: Patient) -> str:
-    return patient.id
 
 
 def _answered(patient: Patient) -> PatientAnswered:

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
-from clinic.cli.common import err, home_option, home_path, json_option, open_here, out, stage_progress
+from clinic.cli.common import err, home_option, home_path, json_option, load_config, open_here, out, stage_progress
 from clinic.cli.options import audio_argument, chunks, consent_option, read_audio, template_option
 from clinic.cli.report import show, tell_red_flags
+from clinic.cli.setup import bring_up_to_date
+from clinic.config import KeySource
 from clinic.domain import Consent
 from clinic.headless import consult_audio
 from clinic.home import HomeOptions, create
@@ -58,6 +60,10 @@ def demo(*, models: Path | None, as_json: bool) -> None:
             f"creating a demonstration data folder in {home} (development key file, not for patients)", markup=False
         )
         create(home, HomeOptions(insecure_key_file=True, models=models))
+    elif (older := load_config()).key_source is KeySource.INSECURE_KEY_FILE:
+        bring_up_to_date(
+            older
+        )  # a demonstration of an older program; a clinic's own folder is left to `clinic migrate`
     config, _, records = open_here()
     sample = Path(__file__).parent.parent / "demo" / "sample.flac"
     with stage_progress(enabled=not as_json) as progress:

@@ -11,6 +11,7 @@ import click
 
 from clinic.cli.common import err, home_option, home_path, json_option, load_config, out, print_json, unlock_here
 from clinic.cli.sheets import sheets
+from clinic.config import Config
 from clinic.crypto.keys import Keyring
 from clinic.doctor import examine
 from clinic.domain import utc_now
@@ -117,11 +118,16 @@ def migrate() -> None:
     """Bring the database of an older program up to date; a copy of it is made first."""
     config = load_config()
     unlock_here(config)
+    bring_up_to_date(config)
+    out.print("the database is up to date")
+
+
+def bring_up_to_date(config: Config) -> None:
+    """Bring an older database up to date, and tell where the copy of it lies."""
     copy = upgrade(open_engine(config.database), config.migrations_dir)
     create_store(config)
     if copy is not None:
-        out.print(f"copy of the older database: {copy}", markup=False)
-    out.print("the database is up to date")
+        err.print(f"copy of the older database: {copy}", markup=False)
 
 
 @click.group()

@@ -10,7 +10,7 @@ Rules kept here:
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Final
@@ -113,39 +113,30 @@ class Patients:
 
     def list(self, actor: Actor) -> tuple[Patient, ...]:
         """Return all patients in the order of their names (audited)."""
-        return self._listed(self._all(), actor)
+        found = _in_order(self._all())
+        self._work.append(PatientsListed(count=len(found)), actor=actor)
+        return tuple(found)
 
-    def search(self, text: str, actor: Actor) -> tuple[Patient, ...]:
-        """Return the patient with this record number; if there is none, those who fit all that was typed (audited).
+    def find(self, text: str) -> tuple[PatientId, ...]:
+        """Return who fits all that was typed, in the order of their names; everybody, if nothing was typed.
 
-        Words may be parts of a name or number, a date of birth may have any usual form: see `lookup`.
+        The patient with this record number, if there is one.  Words may be parts of a name or number, a date of birth
+        may have any usual form: see `lookup`.  Opens every patient, so do it where nobody waits to write: nothing that
+        is found may be shown but by `named`, which records it.
         """
-        return self._listed(self._found(text), actor)
+        return _ids(self._found(text) if text.strip() else self._all())
 
-    def resembling(self, text: str, actor: Actor) -> tuple[Patient, ...]:
-        """Return the patients whose names only sound or look like what was typed (audited)."""
+    def find_resembling(self, text: str) -> tuple[PatientId, ...]:
+        """Return those whose names only sound or look like what was typed; for `named`, as `find`."""
         wanted = self._wanted(text)
-        found = [p for p in self._all() if lookup.resembles(wanted, name=p.data.name, born=p.data.date_of_birth)]
-        return self._listed(found, actor)
+        return _ids(p for p in self._all() if lookup.resembles(wanted, name=p.data.name, born=p.data.date_of_birth))
 
     def named(self, ids: Iterable[str], actor: Actor) -> dict[PatientId, Patient]:
-        """Return some patients by id, those whose record is destroyed left out (audited as what is shown)."""
+        """Return some patients by id, in the order of the ids, those whose record is destroyed left out (audited)."""
         rows = (self._require(patient_id) for patient_id in dict.fromkeys(ids))
         found = [self._patient(row) for row in rows if row.shredded_at is None]
-        return {patient.id: patient for patient in self._listed(found, actor)}
-
-    def page(
-        self, text: str, cut: Callable[[Sequence[Patient]], tuple[Sequence[Patient], str | None]], actor: Actor
-    ) -> tuple[tuple[Patient, ...], str | None]:
-        """Return that part of a search (of everybody, if `text` is empty) which `cut` takes; audited as what is shown.
-
-        Args:
-            text: what is looked for, as in `search`.
-            cut: given all that fit in the order of their names, returns those to be shown and where the rest begins.
-            actor: who looks.
-        """
-        shown, rest = cut(_by_name(self._found(text) if text.strip() else self._all()))
-        return self._listed(shown, actor), rest
+        self._work.append(PatientsListed(count=len(found)), actor=actor)
+        return {patient.id: patient for patient in found}
 
     def update(self, patient_id: str, data: PatientData, actor: Actor) -> Patient:
         """Replace a patient's data.
@@ -221,10 +212,6 @@ class Patients:
         rows = self._work.session.scalars(select(PatientRow).where(PatientRow.shredded_at.is_(None)))
         return [self._patient(row) for row in rows]
 
-    def _listed(self, patients: Sequence[Patient], actor: Actor) -> tuple[Patient, ...]:
-        self._work.append(PatientsListed(count=len(patients)), actor=actor)
-        return tuple(_by_name(patients))
-
     def _require(self, patient_id: str) -> PatientRow:
         return self._work.require(PatientRow, patient_id, what="patient")
 
@@ -235,8 +222,12 @@ class Patients:
         return Patient(id=PatientId(row.id), data=data, created_at=row.created_at)
 
 
-def _by_name(patients: Sequence[Patient]) -> list[Patient]:
+def _in_order(patients: Iterable[Patient]) -> list[Patient]:
     return sorted(patients, key=lambda patient: (lookup.fold(patient.data.name), patient.id))
+
+
+def _ids(patients: Iterable[Patient]) -> tuple[PatientId, ...]:
+    return tuple(patient.id for patient in _in_order(patients))
 
 
 def _place(row: PatientRow) -> Place:

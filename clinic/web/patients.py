@@ -9,6 +9,9 @@ Rules kept here:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final
+
 from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
@@ -23,16 +26,18 @@ from clinic.web.note_templates import choices
 from clinic.web.ports import services
 from clinic.web.up_front import newest_signed, up_front
 
+_SHOWN: Final = 200
+
 blueprint = Blueprint("patients", __name__, url_prefix="/patients")
 
 
 @blueprint.get("")
 @allow(Role.CLINICIAN)
 def index() -> ResponseReturnValue:
-    """List all patients."""
-    with services().records.write() as tx:
-        everyone = tx.patients.list(sessions.actor())
-    return render_template("patients/list.html", patients=everyone, similar=(), query=None)
+    """List all patients, the first `_SHOWN` of them."""
+    with services().records.read() as tx:
+        found = tx.patients.find("")
+    return _listed(found, (), query=None)
 
 
 @blueprint.post("/search")
@@ -42,10 +47,23 @@ def search() -> ResponseReturnValue:
     form = SearchForm.parse()
     if not form.text:
         return redirect(url_for("patients.index"))
+    with services().records.read() as tx:
+        found = tx.patients.find(form.text)
+        similar = () if found else tx.patients.find_resembling(form.text)
+    return _listed(found, similar, query=form.text)
+
+
+def _listed(found: Sequence[PatientId], similar: Sequence[PatientId], *, query: str | None) -> str:
     with services().records.write() as tx:
-        found = tx.patients.search(form.text, sessions.actor())
-        similar = () if found else tx.patients.resembling(form.text, sessions.actor())
-    return render_template("patients/list.html", patients=found, similar=similar, query=form.text)
+        shown = tx.patients.named((found or similar)[:_SHOWN], sessions.actor())
+    patients = [shown[patient_id] for patient_id in (found or similar)[:_SHOWN] if patient_id in shown]
+    return render_template(
+        "patients/list.html",
+        patients=patients if found else [],
+        similar=[] if found else patients,
+        total=len(found or similar),
+        query=query,
+    )
 
 
 @blueprint.get("/new")

@@ -12,11 +12,9 @@ import secrets
 import shutil
 import signal
 import socket
-import ssl
 import subprocess
 import sys
 import time
-import urllib.request  # noqa: TID251 - the test asks the server under test
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -27,6 +25,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from clinic.config import Config
 from clinic.home import open_records, unlock_home
+from tests.browser.pages_world import wait_until_healthy
 from tests.conftest import SAMPLE
 
 CHROMIUM = shutil.which("chromium")
@@ -86,22 +85,6 @@ def clinic(make_home: Callable[..., Config]) -> Iterator[Config]:
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(40)
-
-
-def wait_until_healthy(config: Config, process: subprocess.Popen[bytes]) -> None:
-    """Wait for the web form, trusting the clinic's own certificate authority only."""
-    context = ssl.create_default_context(cafile=str(config.tls_dir / "ca.crt"))
-    deadline = time.monotonic() + START_S
-    while True:
-        try:
-            url = f"https://localhost:{config.web.port}/health"
-            with urllib.request.urlopen(url, context=context, timeout=5) as answer:  # noqa: TID251 - as above
-                assert answer.status == 200
-                return
-        except OSError:
-            assert process.poll() is None, "clinic serve ended"
-            assert time.monotonic() < deadline, "the web form did not start"
-            time.sleep(0.3)
 
 
 @pytest.fixture

@@ -138,7 +138,7 @@ def test_search_finds_what_fits(browser: Browser, patient: Patient, text: str) -
 
 
 def test_similar_names_are_shown_as_that(world: World, browser: Browser, patient: Patient) -> None:
-    """Only where nobody fits, and never mixed with who does; each list is recorded."""
+    """Only where nobody fits, and never mixed with who does; what is shown is recorded."""
     with world.records.write() as tx:
         tx.patients.create(PatientData("Jane Smyth", date(1980, 1, 1)), world.actor())
     before = world.events().count("patients.listed")
@@ -146,7 +146,7 @@ def test_similar_names_are_shown_as_that(world: World, browser: Browser, patient
     assert 'data-testid="only-similar"' in alike
     assert "Jane Smyth" in alike.split('data-testid="similar"')[1]
     assert CANARY not in alike
-    assert world.events().count("patients.listed") == before + 2
+    assert world.events().count("patients.listed") == before + 1
     with world.records.write() as tx:
         tx.patients.create(PatientData("John Smith", date(1980, 1, 1)), world.actor())
     fitting = browser.post("/patients/search", text="smith").text
@@ -154,3 +154,17 @@ def test_similar_names_are_shown_as_that(world: World, browser: Browser, patient
     assert "Jane Smyth" not in fitting
     assert "no name sounds alike" in browser.post("/patients/search", text="zzz").text
     assert patient.id not in fitting
+
+
+def test_a_long_list_says_that_it_is_not_all(world: World, browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More patients than a page holds: the first by name, the number of all, and only what was shown is recorded."""
+    monkeypatch.setattr("clinic.web.patients._SHOWN", 2)
+    with world.records.write() as tx:
+        for name in ("Cara", "Anna", "Bela"):
+            tx.patients.create(PatientData(f"{name} Longlist"), world.actor())
+    found = browser.post("/patients/search", text="longlist").text
+    assert "The first 2 of 3" in found
+    assert "Anna Longlist" in found
+    assert "Bela Longlist" in found
+    assert "Cara Longlist" not in found
+    assert list(world.records.audit.entries())[-1].body == b'{"count":2}'

@@ -10,7 +10,6 @@ from clinic.records import work as work_module
 from clinic.records.blind_index import BlindIndex, normalise
 from clinic.records.patients import PatientData
 from clinic.records.records import Records
-from tests.unit.records.records_world import CLINICIAN
 
 KEY = b"k" * 32
 
@@ -64,7 +63,7 @@ def test_collisions_neither_conflict_nor_mislead(records: Records, monkeypatch: 
         for number in ("A1", "A2", "A3"):
             tx.patients.create(PatientData(f"Patient {number}", record_number=number), OPERATOR)
     with records.write() as tx:
-        assert [p.data.record_number for p in tx.patients.search("a-2", CLINICIAN)] == ["A2"]
+        assert [tx.patients.data(found).record_number for found in tx.patients.find("a-2")] == ["A2"]
         with pytest.raises(RecordError) as caught:
             tx.patients.create(PatientData("Other", record_number="a 3"), OPERATOR)
     assert caught.value.code == "record_conflict"

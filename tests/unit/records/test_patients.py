@@ -85,7 +85,7 @@ def test_an_update_replaces_everything(records: Records, patient: Patient) -> No
     with records.write() as tx:
         tx.patients.update(patient.id, patient.data, CLINICIAN)  # own number is no conflict
         assert tx.patients.update(patient.id, changed, CLINICIAN).data == changed
-        assert tx.patients.search("MRN-4711", CLINICIAN) == ()
+        assert tx.patients.find("MRN-4711") == ()
         tx.patients.create(PatientData("Other", record_number="MRN-4711"), OPERATOR)
         with pytest.raises(RecordError) as caught:
             tx.patients.update(patient.id, patient.data, CLINICIAN)
@@ -127,7 +127,7 @@ def test_the_list_is_sorted_by_name_and_recorded(records: Records) -> None:
         pytest.param("1990-05", ["Ann Jones"], id="part of the date of birth"),
         pytest.param("jo", ["Ann Jones", "Jos\u00e9 Mart\u00ed"], id="several"),
         pytest.param("nobody", [], id="none"),
-        pytest.param("   ", [], id="blank"),
+        pytest.param("   ", ["Ann Jones", "Jos\u00e9 Mart\u00ed"], id="blank"),
     ],
 )
 def test_search_looks_everywhere(records: Records, text: str, found: list[str]) -> None:
@@ -135,8 +135,21 @@ def test_search_looks_everywhere(records: Records, text: str, found: list[str]) 
     with records.write() as tx:
         tx.patients.create(PatientData("Jos\u00e9 Mart\u00ed", record_number="MRN-1"), OPERATOR)
         tx.patients.create(PatientData("Ann Jones", date(1990, 5, 6), record_number="MRN-2"), OPERATOR)
-        assert [patient.data.name for patient in tx.patients.search(text, CLINICIAN)] == found
+    with records.read() as tx:
+        ids = tx.patients.find(text)
+    with records.write() as tx:
+        assert [patient.data.name for patient in tx.patients.named(ids, CLINICIAN).values()] == found
     assert event_names(records)[-1] == "patients.listed"
+
+
+def test_what_is_found_is_shown_with_a_record_only(records: Records, patient: Patient) -> None:
+    """A search alone gives ids and writes nothing; the names need a transaction that records the look."""
+    before = event_names(records)
+    with records.read() as tx:
+        assert tx.patients.find("Canary") == (patient.id,) == tx.patients.find_resembling("Kanary")
+        with pytest.raises(RuntimeError):
+            tx.patients.named([patient.id], CLINICIAN)
+    assert event_names(records) == before
 
 
 def test_audited_reading_needs_a_write_transaction(records: Records, patient: Patient) -> None:

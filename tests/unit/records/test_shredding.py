@@ -117,7 +117,7 @@ def test_what_it_leaves_is_whole(records: Records, database: Path, victim: str) 
     assert records.sweep(deep=True) == ()
     with records.write() as tx:
         assert len(tx.patients.list(OPERATOR)) == 2 * OTHERS
-        assert tx.patients.search("C-1", OPERATOR) == ()
+        assert tx.patients.find("C-1") == ()
     assert records.usage().patient_keys == 2 * OTHERS
     event = next(iter(records.audit.named(PatientShredded.name)))
     assert "patient_request" in str(event.body)
