@@ -41,6 +41,7 @@ from clinic.web import (
     factor,
     glass,
     health,
+    metrics,
     notes,
     own,
     passkeys,
@@ -87,6 +88,7 @@ _BLUEPRINTS = (
     welcome.blueprint,
     shredding.blueprint,
     health.blueprint,
+    metrics.blueprint,
 )
 
 
@@ -117,6 +119,7 @@ def create_app(services: Services, *, insecure_http: bool = False, clock: sessio
     security.configure(app, secret_key=services.session_key, insecure_http=insecure_http)
     devices.configure(app)
     checking.configure(app)
+    metrics.configure(app)
     display.register(app)
     app.jinja_env.globals["step_up"] = stepup.asked
     errors.register(app)

@@ -160,6 +160,11 @@ class Config(_Section):
         return self.home / "backup"
 
     @property
+    def metrics_token_file(self) -> Path:
+        """The token for `/metrics` (mode 0600); without it there is no such page."""
+        return self.home / "metrics.token"
+
+    @property
     def models_dir(self) -> Path:
         """Assembled model weights."""
         return self.models or self.home / "models"

@@ -19,7 +19,7 @@ from clinic.web.ports import services
 
 STATUS: Final = 503
 RETRY_AFTER_S: Final = "30"
-OPEN: Final = frozenset({"health.health", "health.authority_certificate", "auth.login", "static"})
+OPEN: Final = frozenset({"health.health", "health.authority_certificate", "metrics.show", "auth.login", "static"})
 """The routes that answer all the same."""
 
 

@@ -27,6 +27,7 @@ PUBLIC = {
     "health.health",
     "health.authority",
     "health.authority_certificate",
+    "metrics.show",  # to whoever has the token: test_metrics.py
     "static",
 }
 CLINICAL = {"day", "patients", "encounters", "recordings", "notes", "checking", "speakers", "versions", "copies"}
