@@ -106,9 +106,11 @@ def measure(visits: Sequence[Visit], *, seed: int = 7, checks: Iterable[Check] =
 
 
 def _strangers(visits: Sequence[Visit], number: int) -> list[str]:
-    """Sentences from the next other patients' notes."""
+    """Sentences from the next other patients' notes; what stands in several is a template."""
+    everywhere = Counter(text for v in visits for text in {d.text.lower() for d in v.statements})
     others = [visits[(number + step) % len(visits)] for step in range(1, min(8, len(visits)))]
-    return [d.text for v in others for d in v.statements if len(d.text.split()) >= _LEAST_WORDS]
+    texts = [d.text for v in others for d in v.statements if len(d.text.split()) >= _LEAST_WORDS]
+    return [text for text in texts if everywhere[text.lower()] == 1]
 
 
 class _Measured:

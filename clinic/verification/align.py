@@ -10,11 +10,13 @@ Rules kept here:
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from clinic.domain import Evidence, Segment
-from clinic.verification.negation import Polarity
-from clinic.verification.passages import Heard, Pair, Passage, Reading, pairs, prefix, read
+from clinic.verification.negation import Polarity, answer
+from clinic.verification.passages import Heard, Pair, Passage, Reading, is_clinician, pairs, prefix, read
 from clinic.verification.units import Quantity, same
 from clinic.verification.vocabulary import QUANTITY_WEIGHT, Term, weight
 from clinic.verification.words import fold, listed
@@ -58,9 +60,18 @@ class Alignment:
 def claim(text: str, *, section: str, cited: tuple[str, ...], heard: Heard) -> Claim:
     """Read a statement.  One that says too little by itself (`None.`) is read with its heading (`Allergies none.`)."""
     made = _claim(text, section, cited, heard)
+    section = _HEADINGS.get(fold(section).strip(" :"), section)
     if not made.quantities and section and sum(weight(made.reading.terms[i]) for i, _ in made.terms) < _LEAST_CONTENT:
         return _claim(f"{section} {text}", section, cited, heard)
     return made
+
+
+_HEADINGS = {
+    "pastmedicalhx": "past medical history", "pmh": "past medical history", "pmhx": "past medical history",
+    "pastsurgical": "surgeries", "psh": "surgeries", "fam/sochx": "family history", "fh": "family history",
+    "fhx": "family history", "sh": "social history", "allergy": "allergies", "nkda": "allergies",
+    "cc": "chief complaint", "gynhx": "periods", "dh": "medications", "dhx": "medications",
+}  # fmt: skip
 
 
 def _claim(text: str, section: str, cited: tuple[str, ...], heard: Heard) -> Claim:
@@ -90,6 +101,9 @@ _PRONOUNS = listed("i me my mine you your he him his she her it its we us our th
 
 def align(made: Claim, heard: Heard) -> Alignment:
     """Find the passages that support a claim."""
+    process = _of_process(made, heard)
+    if process:
+        return Alignment(process, 1.0, ())
     columns = [_said(made.reading.terms[i], heard) for i, _ in made.terms]
     columns += [_counted(q, heard) for q in made.quantities]
     weights = [w for _, w in made.terms] + [QUANTITY_WEIGHT] * len(made.quantities)
@@ -100,6 +114,53 @@ def align(made: Claim, heard: Heard) -> Alignment:
         made.reading.terms[i] for (i, _), c in zip(made.terms, covered[: len(made.terms)], strict=True) if c == 0.0
     )
     return Alignment(_with_answers(chosen, made, heard), share, missing)
+
+
+_AGREES = re.compile(
+    r"\b(?:understands?|understanding|understood|agree[sd]?|agreeable|agreement|amenable|happy with|accept(?:s|ed)?)\b"
+    r".*\b(?:plan|treatment|recommend\w*|management|above|understanding|this)\b"
+)
+_QUESTIONS = re.compile(r"\bquestions?\b.*\b(?:answered|addressed|invited|encouraged)\b")
+_ASSENT = re.compile(
+    r"\b(?:ok|okay|sounds? (?:good|great|fine|okay|like a plan)|sure|(?:all|al)right|perfect|great"
+    r"|i (?:understand|agree)"
+    r"|that's (?:fine|okay|good)|will do|got it|i can do that|thank you|thanks|yes|yeah|wonderful)\b"
+)
+_MOST_OF_PROCESS = 16
+_LAST_PART = 2 / 3
+
+
+def _of_process(made: Claim, heard: Heard) -> tuple[int, ...]:
+    """The passages behind `the patient agrees with the plan` and `questions were answered`: an assent, and a question.
+
+    A statement that says more than that (names a drug, a symptom, a number) is no such statement.
+    """
+    reading = made.reading
+    telling = any(t.clinical or t.kind in {"drug", "body", "relative"} for t in reading.terms)
+    if telling or reading.quantities or len(reading.tokens) > _MOST_OF_PROCESS:
+        return ()
+    text, found = fold(made.text), []
+    if _AGREES.search(text):
+        found.append(_last(heard, _assents))
+    if _QUESTIONS.search(text):
+        found.append(_last(heard, lambda p: "question" in p.keys))
+    return tuple(i for i in found if i is not None) if None not in found else ()
+
+
+def _assents(passage: Passage) -> bool:
+    clinician = is_clinician(passage.segment.speaker)
+    return (
+        not clinician and bool(_ASSENT.search(fold(passage.segment.text))) and answer(passage.segment.text) is not _NO
+    )
+
+
+_NO = Polarity.DENIED
+
+
+def _last(heard: Heard, fits: Callable[[Passage], bool]) -> int | None:
+    """The last passage that fits, in the last part of the conversation, where plans are made."""
+    first = int(len(heard.passages) * _LAST_PART)
+    return next((p.index for p in reversed(heard.passages[first:]) if fits(p)), None)
 
 
 def _said(term: Term, heard: Heard) -> dict[int, float]:

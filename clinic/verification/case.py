@@ -9,7 +9,7 @@ Rules kept here:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -19,7 +19,8 @@ from clinic.verification.allergies import allergies_noted, allergies_said
 from clinic.verification.doses import Bound, bound
 from clinic.verification.drugs import doubtful, drugs_said
 from clinic.verification.intents import Mentioned, mentioned
-from clinic.verification.passages import Heard, read
+from clinic.verification.negation import sentences
+from clinic.verification.passages import Heard, Reading, read
 from clinic.verification.sides import Side, sides
 from clinic.verification.vocabulary import Term
 
@@ -117,3 +118,15 @@ def case(
     last = len(heard.passages)
     near = {j for i in alignment.passages for j in range(max(0, i - 2), min(last, i + 3))}
     return Case(claim, alignment, heard, frozenset(near), elsewhere)
+
+
+SENTENCE_REACH = 25
+"""Tokens to either side that belong together in speech without punctuation."""
+
+
+def close_to(reading: Reading, at: int, wanted: Mapping[str, float]) -> float:
+    """Return the weight of the `wanted` terms that stand in the sentence around a word."""
+    first, last = next(((f, e) for f, e in sentences(reading.tokens) if f <= at <= e), (0, 0))
+    first, last = max(first, at - SENTENCE_REACH), min(last, at + SENTENCE_REACH)
+    here = {key for t in reading.terms if first <= t.first <= last for key in t.keys}
+    return sum(w for key, w in wanted.items() if key in here)

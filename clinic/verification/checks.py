@@ -12,16 +12,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from clinic.domain import Reason
-from clinic.verification.case import Case, Check, case, text_of
+from clinic.verification.case import SENTENCE_REACH, Case, Check, case, close_to, text_of
 from clinic.verification.doses import bound
 from clinic.verification.drugs import drugs, sounds_like
 from clinic.verification.negation import Polarity, denial_word, denies, sentences
-from clinic.verification.numeric import wrong_dose, wrong_numbers
+from clinic.verification.numeric import wrong_dose, wrong_label, wrong_numbers
 from clinic.verification.passages import Heard, Mention, Passage, Reading, prefix
 from clinic.verification.safety import allergy_conflict, only_asked, term_not_said, wrong_follow_up, wrong_plan
 from clinic.verification.sides import Side, sides
 from clinic.verification.subjects import (
+    DEATH,
     about_family,
+    belongs_to_patient,
     never_of_relatives,
     only_of_relatives,
     opens_with_relative,
@@ -34,8 +36,8 @@ from clinic.verification.words import listed
 
 __all__ = [
     "CHECKS", "Case", "Check", "allergy_conflict", "case", "cited_unknown", "only_asked", "run", "term_not_said",
-    "unsupported", "wrong_dose", "wrong_drugs", "wrong_follow_up", "wrong_negation", "wrong_numbers", "wrong_plan",
-    "wrong_side", "wrong_subject",
+    "unsupported", "wrong_dose", "wrong_drugs", "wrong_follow_up", "wrong_label", "wrong_negation", "wrong_numbers",
+    "wrong_plan", "wrong_side", "wrong_subject",
 ]  # fmt: skip
 
 # --- cited, unsupported
@@ -249,15 +251,12 @@ def _shared(mention: Mention, wanted: dict[str, float], heard: Heard, *, trouble
     reading = heard.passages[mention.passage].reading
     term = reading.terms[mention.term]
     first, last = next(((f, e) for f, e in sentences(reading.tokens) if f <= term.first <= e), (0, 0))
-    first, last = max(first, term.first - _SENTENCE_REACH), min(last, term.last + _SENTENCE_REACH)
+    first, last = max(first, term.first - SENTENCE_REACH), min(last, term.last + SENTENCE_REACH)
     here = {key for t in reading.terms if first <= t.first <= last and t is not term for key in t.keys}
     score = sum(w for key, w in wanted.items() if key in here)
     if troubled and any(t.text in _TROUBLE for t in reading.tokens[max(first, term.first - 4) : term.first]):
         score += 1.0
     return score
-
-
-_SENTENCE_REACH = 25
 
 
 def _other(polarity: Polarity) -> Polarity:
@@ -338,17 +337,9 @@ def _closest_side(side: Side, found: Case) -> str | None:
     for i, said in found.said_sides.items():
         for s in said:
             if s.side in best and _same_part(side, s, found, i) and side.of & found.heard.passages[i].keys:
-                best[s.side] = max(best[s.side], _around(found.heard.passages[i].reading, s.token, wanted))
+                best[s.side] = max(best[s.side], close_to(found.heard.passages[i].reading, s.token, wanted))
     higher = max(best, key=lambda name: best[name])
     return higher if abs(best["left"] - best["right"]) >= _CLEARLY else None
-
-
-def _around(reading: Reading, at: int, wanted: dict[str, float]) -> float:
-    """The weight of the terms of a statement that stand in the sentence around a word."""
-    first, last = next(((f, e) for f, e in sentences(reading.tokens) if f <= at <= e), (0, 0))
-    first, last = max(first, at - _SENTENCE_REACH), min(last, at + _SENTENCE_REACH)
-    here = {key for t in reading.terms if first <= t.first <= last for key in t.keys}
-    return sum(w for key, w in wanted.items() if key in here)
 
 
 def _note_disagrees(side: Side, other: str, found: Case) -> bool:
@@ -391,8 +382,10 @@ def wrong_subject(found: Case) -> list[Reason]:
         message = f'the note says it of "{text_of(found, stranger)}", of whom nobody spoke here'
         return [Reason(code="subject_mismatch", message=message)]
     pairs = zip(reading.terms, reading.polarities, strict=True)
-    for term in (t for t, p in pairs if t.kind == "condition" and p is Polarity.AFFIRMED):
+    for term in (t for t, p in pairs if (t.kind == "condition" or t.keys & DEATH) and p is Polarity.AFFIRMED):
         name = text_of(found, term)
+        if belongs_to_patient(reading, term) and only_of_relatives(term, found.heard):
+            return [Reason(code="subject_mismatch", message=f'"{name}" was said of a relative, not of the patient')]
         if not family and only_of_relatives(term, found.heard):
             return [Reason(code="subject_mismatch", message=f'"{name}" was said of a relative, not of the patient')]
         if opens_with_relative(reading) and never_of_relatives(term, found.heard):
@@ -406,6 +399,7 @@ CHECKS: tuple[Check, ...] = (
     term_not_said,
     only_asked,
     wrong_numbers,
+    wrong_label,
     wrong_dose,
     wrong_follow_up,
     wrong_drugs,

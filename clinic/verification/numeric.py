@@ -3,6 +3,7 @@
 Rules kept here:
 
 * Every number must have been said, near what supports the statement, with its unit.
+* A number of a name (`type 2`) must have been said with that name.
 * A dose, a frequency or a duration must have been said of the drug that the note gives it to.
 """
 
@@ -10,11 +11,14 @@ from __future__ import annotations
 
 from clinic.domain import Reason
 from clinic.verification.align import SHORT_REPLY
-from clinic.verification.case import Case
+from clinic.verification.case import Case, close_to
 from clinic.verification.doses import Bound, bound
 from clinic.verification.drugs import drugs
-from clinic.verification.passages import Heard, Passage
-from clinic.verification.units import DATE, DOSE_DIMENSIONS, RATIO, TIMES, Quantity, same
+from clinic.verification.numbers import Number, numbers
+from clinic.verification.passages import Heard, Passage, Reading
+from clinic.verification.units import DATE, DOSE_DIMENSIONS, RATE, RATIO, TIME, TIMES, Quantity, same
+from clinic.verification.vocabulary import weight
+from clinic.verification.words import listed
 
 
 def wrong_numbers(found: Case) -> list[Reason]:
@@ -32,7 +36,7 @@ def number_reason(quantity: Quantity, found: Case) -> Reason | None:
     bound = _bound_to(quantity, found)
     near = found.near if bound is None else bound
     if any(p.index in near for p in places):
-        return _unit_reason(quantity, found, near)
+        return _unit_reason(quantity, found, near) or _elsewhere_reason(quantity, found)
     places = [p for p in places if any(_tells(quantity, s, p) for s in p.reading.quantities)]
     text = found.claim.text[quantity.start : quantity.end]
     rival = _rival(quantity, found, near)
@@ -41,6 +45,89 @@ def number_reason(quantity: Quantity, found: Case) -> Reason | None:
     if rival is not None:
         return Reason(code="number_mismatch", message=f'the note has {quantity.name} "{text}", said was "{rival}"')
     return Reason(code="number_not_said", message=f'the {quantity.name} "{text}" was not said')
+
+
+_FARTHER = 1.0
+_NEVER_BARE = frozenset({TIME, RATE, DATE})
+
+
+def _elsewhere_reason(quantity: Quantity, found: Case) -> Reason | None:
+    """The number was said of something else, and another one was said of what the statement is about."""
+    after = found.claim.reading.tokens[quantity.last + 1 : quantity.last + 3]
+    if quantity.dimension in _BOUND_OTHERWISE or any(t.text in _AGE for t in after):
+        return None
+    wanted = {
+        key: weight(t)
+        for t in found.claim.reading.terms
+        if t.kind not in {"stop", "frame", "number"} and t.first not in found.claim.reading.counted
+        for key in t.keys
+    }
+    mine, rival, text = 0.0, 0.0, ""
+    for passage in found.heard.passages:
+        for said in passage.reading.quantities:
+            score = close_to(passage.reading, said.first, wanted)
+            if same(quantity, said):
+                mine = max(mine, score if _counts(quantity, said, passage, found.heard) else 0.0)
+            elif score > rival and _competes(quantity, said, found):
+                rival, text = score, passage.reading.text[said.start : said.end]
+    if rival < mine + _FARTHER:
+        return None
+    noted = found.claim.text[quantity.start : quantity.end]
+    return Reason(code="number_mismatch", message=f'the note has {quantity.name} "{noted}", said was "{text}"')
+
+
+_BOUND_OTHERWISE = DOSE_DIMENSIONS | {RATE, DATE, RATIO, TIMES}
+_AGE = listed("old o")
+_FAR_APART = 12
+_HOW_MUCH = listed("how when long old many much often")
+
+
+def _counts(quantity: Quantity, said: Quantity, passage: Passage, heard: Heard) -> bool:
+    """Whether a number was said as what the note makes of it, and not as a part or with another meaning."""
+    if quantity.dimension is None:
+        return said.dimension not in {TIME, RATE, DATE, RATIO}
+    if said.dimension is not None:
+        return True
+    asked = heard.passages[passage.index - 1].reading.tokens if passage.index else ()
+    return len(passage.reading.tokens) <= SHORT_REPLY and any(t.text in _HOW_MUCH for t in asked)
+
+
+_LABELS = listed("type grade stage class covid")
+
+
+def wrong_label(found: Case) -> list[Reason]:
+    """A number that belongs to a name (`type 2`, `stage 3`, `COVID-19`) must be the one that was said with the name."""
+    said: dict[str, set[float]] = {}
+    for passage in found.heard.passages:
+        for label, number in _labelled(passage.reading):
+            said.setdefault(label, set()).update(number.readings)
+    for label, number in _labelled(found.claim.reading):
+        if label in said and not number.readings & said[label]:
+            tokens = found.claim.reading.tokens
+            noted = found.claim.text[tokens[number.first].start : tokens[number.last].end]
+            message = f'the note has "{label} {noted}", said was "{label} {min(said[label]):g}"'
+            return [Reason(code="number_mismatch", message=message)]
+    return []
+
+
+def _labelled(reading: Reading) -> list[tuple[str, Number]]:
+    """Return the numbers that stand right behind the word of a label."""
+    found = []
+    for number in numbers(reading.tokens):
+        at = number.first - 1
+        at -= at > 0 and reading.tokens[at].text == "-"
+        if at >= 0 and reading.tokens[at].text in _LABELS:
+            found.append((reading.tokens[at].text, number))
+    return found
+
+
+def _competes(quantity: Quantity, said: Quantity, found: Case) -> bool:
+    """Whether what was said could be what the note should have: of the same kind, and not noted beside it."""
+    if said.dimension != quantity.dimension or said.ordinal or said.vague:
+        return False
+    noted, other = max(quantity.values), max(said.values)
+    alike = noted and other and 1 / _FAR_APART <= other / noted <= _FAR_APART  # `5 minutes` is no slip for `5 days`
+    return bool(alike) and not any(same(q, said) for q in found.claim.quantities)
 
 
 _CONVERTED = ({"mass", "volume"}, {"mass", "pound"})

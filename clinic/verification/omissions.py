@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from clinic.domain import Omission, Statement, StatementStatus
 from clinic.verification.drugs import drugs
 from clinic.verification.negation import Polarity, sentences
-from clinic.verification.passages import Heard, Passage, Reading, read
+from clinic.verification.passages import Heard, Passage, Reading, is_clinician, read
 from clinic.verification.units import DATE, DOSE_DIMENSIONS, RATIO, TIME, Quantity, same
 from clinic.verification.vocabulary import Term, groups, weight
 from clinic.verification.words import listed
 
-KINDS = ("allergy", "safety_net", "drug", "measurement", "complaint", "symptom", "follow_up", "denial")
+KINDS = ("allergy", "safety_net", "drug", "measurement", "complaint", "symptom", "finding", "follow_up", "denial")
 """Kinds of omissions, the most important first."""
 
 _MOST = 12
@@ -30,7 +30,6 @@ _RED_FLAGS = groups(
     seizure, incontinence, fever, night sweats, vision change, weakness, numbness, headache, photophobia, neck
     pain, palpitations, thrombosis, pregnancy, dysphagia, hallucinations, orthopnoea, vomiting"""
 )
-_CLINICIANS = listed("doctor dr clinician nurse physician provider gp therapist interviewer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +85,7 @@ def _facts(passage: Passage, note: _Carried, heard: Heard) -> Iterator[_Fact]:
 
 
 def _is_clinician(passage: Passage) -> bool:
-    return (passage.segment.speaker or "").strip().lower().rstrip(".") in _CLINICIANS
+    return is_clinician(passage.segment.speaker)
 
 
 # --- drugs, measurements
@@ -156,8 +155,23 @@ def _clinical(passage: Passage, note: _Carried, heard: Heard) -> Iterator[_Fact]
                 yield _Fact("allergy", name, told, at, polarity is Polarity.DENIED)
         elif polarity is Polarity.AFFIRMED and (passage.answered_in is not None or not clinician):
             yield _Fact("symptom", name, told, at, not flagged)
-        elif polarity is Polarity.DENIED and flagged:
-            yield _Fact("denial", name, told, at, 0)
+        elif polarity is Polarity.AFFIRMED and _is_found(passage.reading, term):
+            yield _Fact("finding", name, told, at, term.kind != "condition")
+        elif polarity is Polarity.DENIED:
+            yield _Fact("denial", name, told, at, not flagged)
+
+
+_FINDING = listed(
+    """have has had 've see seen saw hear heard appreciate appreciated show shows showed shown reveal reveals found
+    diagnosed history think consistent there's is are was were got positive your his her on of"""
+)
+_FINDING_REACH = 8
+
+
+def _is_found(reading: Reading, term: Term) -> bool:
+    """Whether a clinician states a finding or a diagnosis (`you do have a murmur`, `i think you have a strain`)."""
+    before = {t.text for t in reading.tokens[max(0, term.first - _FINDING_REACH) : term.first]}
+    return bool(before & _FINDING)
 
 
 def _told(passage: Passage, term: Term, heard: Heard) -> tuple[int, int]:

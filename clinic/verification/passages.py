@@ -20,7 +20,7 @@ from clinic.verification.negation import Polarity, answer, hesitates, polarities
 from clinic.verification.quantities import quantities
 from clinic.verification.units import Quantity
 from clinic.verification.vocabulary import QUANTITY_WEIGHT, Term, terms, weight
-from clinic.verification.words import Token, tokenize
+from clinic.verification.words import Token, listed, tokenize
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +141,14 @@ _PREFIX = 6
 def prefix(key: str) -> str:
     """Return what long words of one family share (`~diagno`), or nothing for short words and for keys of groups."""
     return "~" + key[:_PREFIX] if len(key) >= _PREFIX and key[0].isalpha() else ""
+
+
+_CLINICIANS = listed("doctor dr clinician nurse physician provider gp therapist interviewer")
+
+
+def is_clinician(speaker: str | None) -> bool:
+    """Whether a speaker's label names a clinician."""
+    return (speaker or "").strip().lower().rstrip(".") in _CLINICIANS
 
 
 # --- questions and answers

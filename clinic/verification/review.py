@@ -105,12 +105,13 @@ def add_from_program(note: Note, section: str, text: str, transcript: Transcript
 def _rechecked(old: Note, new: Note, transcript: Transcript) -> Note:
     """Look for omissions again: what the new text carries is none any more, what it lost has become one.
 
-    What was struck from the list before stays struck: it was found in the old text, and is not in the old list.
+    What was struck from the list stays struck; one that is not found in this way (of an older version) stays, too.
     """
     heard = hear(transcript)
-    before = omissions(heard, old.statements)
-    found = [o for o in omissions(heard, new.statements) if o in old.omissions or o not in before]
-    return new.model_copy(update={"omissions": tuple(found)})
+    before, after = omissions(heard, old.statements), omissions(heard, new.statements)
+    kept = [o for o in old.omissions if o in after or o not in before]
+    lost = [o for o in after if o not in before and o not in kept]
+    return new.model_copy(update={"omissions": (*kept, *lost)})
 
 
 def _flagged(note: Note, statement_id: str) -> Note:

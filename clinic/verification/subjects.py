@@ -15,10 +15,11 @@ from collections.abc import Iterable
 from clinic.verification.negation import Polarity, sentences
 from clinic.verification.passages import Heard, Mention, Reading
 from clinic.verification.vocabulary import Term, groups
-from clinic.verification.words import fold
+from clinic.verification.words import Token, fold, listed, stem
 
 RELATIVES = groups(
-    "mother, father, parents, brother, sister, grandmother, grandfather, grandparents, aunt, uncle, cousin, family"
+    """mother, father, parents, brother, sister, grandmother, grandfather, grandparents, aunt, uncle, cousin, family,
+    son, daughter, wife, husband"""
 )
 _FAMILY_HEADINGS = ("fam", "fh")
 
@@ -55,6 +56,36 @@ def _speaks_for_another(speaker: str | None) -> bool:
     )
 
 
+_PATIENT = listed("patient pt")
+_IN = listed("in of for with to by from and")
+
+
+def belongs_to_patient(reading: Reading, term: Term) -> bool:
+    """Whether a statement itself gives a term to `the patient` (`the patient died of a stroke`), and to no relative.
+
+    The last one named before it in the sentence has it; where none is, the one named right after it (`stroke in the
+    patient`).
+    """
+    tokens = reading.tokens
+    first, last = next(((f, e) for f, e in sentences(tokens) if f <= term.first <= e), (0, len(tokens) - 1))
+    named = {t.first: False for t in reading.terms if t.keys & RELATIVES}
+    named |= {i: True for i, t in enumerate(tokens) if t.text in _PATIENT and not _owns(tokens, i)}
+    before = [i for i in named if first <= i < term.first]
+    if before:
+        return named[max(before)]
+    after = [i for i in named if term.last < i <= last]
+    return bool(after) and named[min(after)] and bool(_IN & {t.text for t in tokens[term.last + 1 : min(after)]})
+
+
+def _owns(tokens: tuple[Token, ...], at: int) -> bool:
+    """Whether a word is a possessive (`the patient's mother`)."""
+    return [t.text for t in tokens[at + 1 : at + 3]] == ["'", "s"] or tokens[at].text.endswith("'s")
+
+
+DEATH = frozenset(stem(word) for word in ("died", "dead", "deceased", "dies"))
+"""What nobody says of the patient who sits there."""
+
+
 def about_family(section: str) -> bool:
     """Whether a heading says that the relatives are meant."""
     return fold(section).strip().startswith(_FAMILY_HEADINGS) or "family" in fold(section)
@@ -85,9 +116,26 @@ def _of_relative(mention: Mention, heard: Heard) -> bool:
     before = [t for t in reading.terms if first <= t.first < term.first]
     named = [t.last for t in before if t.keys & RELATIVES]
     if not named:
-        return False
+        return _answers_about_relative(mention, heard)
     between = {reading.tokens[i].text for i in range(named[-1], term.first)}
     return not between & {"i", "i'm", "i've", "you", "me", "your"}
+
+
+_SHORT_REPLY = 9
+_MYSELF = listed("i i'm i've me my you your yourself")
+
+
+def _answers_about_relative(mention: Mention, heard: Heard) -> bool:
+    """Whether a short reply without an `I` goes on about a relative (`And your father?` `A stroke.`)."""
+    tokens = heard.passages[mention.passage].reading.tokens
+    if len(tokens) > _SHORT_REPLY or any(t.text in _MYSELF for t in tokens):
+        return False
+    for passage in reversed(heard.passages[max(0, mention.passage - 2) : mention.passage]):
+        if passage.keys & RELATIVES:
+            return True
+        if any(t.text in _MYSELF for t in passage.reading.tokens):
+            return False
+    return False
 
 
 _AROUND = 3

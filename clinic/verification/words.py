@@ -58,8 +58,28 @@ def fold(text: str) -> str:
 
 
 def tokenize(text: str) -> tuple[Token, ...]:
-    """Cut `text` into words, numbers and marks."""
-    return tuple(_token(match) for match in _TOKEN.finditer(fold(text)))
+    """Cut `text` into words, numbers and marks; letters that were spelled out (`M R I`) are one word."""
+    spelled = {m.start(): m.end() for m in _SPELLED.finditer(text) if _is_spelled(m.group())}
+    tokens: list[Token] = []
+    until = 0
+    for match in _TOKEN.finditer(fold(text)):
+        if match.start() in spelled:
+            until = spelled[match.start()]
+            tokens.append(Token(text[match.start() : until].replace(" ", "").lower(), match.start(), until, Kind.WORD))
+        elif match.start() >= until:
+            tokens.append(_token(match))
+    return tuple(tokens)
+
+
+_SPELLED = re.compile(r"(?<![\w'.-])[A-Z](?: [A-Z]){1,5}(?![\w'-])")
+_MEANT_ALONE = frozenset("IA")
+_SURELY_SPELLED = 3
+
+
+def _is_spelled(letters: str) -> bool:
+    """Whether capital letters with spaces are an abbreviation: two of them could be `I` or `A` beside another."""
+    apart = letters.split(" ")
+    return len(apart) >= _SURELY_SPELLED or not _MEANT_ALONE & set(apart)
 
 
 def _token(match: re.Match[str]) -> Token:
@@ -107,7 +127,9 @@ BOILERPLATE = listed(
     secondary show shows shown significant significantly state stated states status suggest today unremarkable visit
     woman year-old young normal within limits inspection relevant doctor dr mr mrs ms miss sir maam physician
     clinician onset symptom symptoms plan able unable issue issues problem problems mmhg reasoning treatment medical
-    pt pts sx hx pmhx fhx dhx shx mx inb otc assoc prev generally"""
+    pt pts sx hx pmhx fhx dhx shx mx inb otc assoc prev generally
+    known apparently basically essentially noncontributory type component usage use used gentleman presents nature
+    ng dl iu mmol meq"""
 )
 """Words that notes are framed with: they count little for or against a statement."""
 
