@@ -46,6 +46,7 @@ class WebConfig(_Section):
 class SpeechConfig(_Section):
     """Speech recognition.  `model` is `embedded` or a folder with a faster-whisper model.
 
+    With `live_text`, a recording is heard in passing while it runs, for the page only.
     With `drug_names`, what sounds like one is heard a second time; `formulary` is a file with further names.
     """
 
@@ -55,6 +56,7 @@ class SpeechConfig(_Section):
     speakers: bool = True
     max_duration_s: Annotated[int, Field(ge=10)] = 2 * 3600
     drug_names: bool = True
+    live_text: bool = True
     formulary: Path | None = None
 
 

@@ -26,6 +26,8 @@ from clinic.policy.load import PolicySet
 from clinic.records.records import Records
 from clinic.speech.decode import wav_clip
 from clinic.speech.names import Names, read_formulary
+from clinic.speech.sharing import SharedTranscriber
+from clinic.speech.transcriber import Transcriber
 from clinic.speech.voice import load_voice_encoder
 from clinic.speech.whisper import WhisperTranscriber, load_transcriber
 from clinic.verification.vocabulary import drug_names
@@ -131,6 +133,7 @@ def build_consultation(
     config: Config,
     records: Records,
     *,
+    transcriber: Callable[[], Transcriber] | None = None,
     generator: Callable[[], Generator] | None = None,
     progress: Progress | None = None,
 ) -> Consultation:
@@ -138,12 +141,17 @@ def build_consultation(
     return Consultation(
         records,
         policy_set=PolicySource(config, records),
-        transcriber=_Once(lambda: recogniser(config)),
+        transcriber=transcriber or _Once(lambda: recogniser(config)),
         speakers=_Once(lambda: load_voice_encoder(config.models_dir)) if config.speech.speakers else None,
         generator=generator or (lambda: model_client(config)),
         max_audio_s=config.speech.max_duration_s,
         progress=progress,
     )
+
+
+def shared_recogniser(config: Config) -> SharedTranscriber:
+    """Return the recogniser for the worker, which hears recordings in passing, too; loaded at first use."""
+    return SharedTranscriber(lambda: recogniser(config))
 
 
 def recogniser(config: Config) -> WhisperTranscriber:

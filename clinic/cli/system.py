@@ -37,7 +37,7 @@ from clinic.home import (
     settle_log,
 )
 from clinic.jobs.worker import run_worker
-from clinic.services import build_consultation, build_services
+from clinic.services import build_consultation, build_services, shared_recogniser
 from clinic.supervisor import Supervisor
 from clinic.web.server import serve as serve_web
 
@@ -140,7 +140,9 @@ def worker(*, key_fd: int | None, parent: int | None) -> None:
     keyring = _key(config, key_fd)
     records = open_records(config, keyring)
     upkeep = Schedule(Site(config, keyring, records))
-    run_worker(config, build_consultation(config, records), records, upkeep=upkeep)
+    shared = shared_recogniser(config)
+    flow = build_consultation(config, records, transcriber=shared)
+    run_worker(config, flow, records, upkeep=upkeep, hearing=shared if config.speech.live_text else None)
 
 
 @click.command("model-server")

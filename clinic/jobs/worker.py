@@ -9,6 +9,7 @@ Rules kept here:
 * Every encounter that says it is queued or running has a job; one that lost it (a crash between the two databases, a
   full disk that kept a job from saying how it ended) gets a new one, at start and every few seconds.  A job that had
   begun is taken up again by DBOS at its first unfinished step.
+* What runs is heard in passing by a thread of this process, with the jobs' own recogniser: one transcription at a time.
 * The command line's own encounters are not touched: `clinic consult` runs them in its own process, without a job.
   They are known by their clinician, `OPERATOR`.  One whose process was killed stays as it was; run the command again.
 """
@@ -21,7 +22,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -30,6 +31,7 @@ from dbos import DBOS
 from clinic.config import Config
 from clinic.domain import OPERATOR, Actor, EncounterId, EncounterState, Role, UserId
 from clinic.errors import ClinicError, JobError, StorageError
+from clinic.jobs.listening import Hearing, Listening, forget_old
 from clinic.jobs.queue import JobQueue
 from clinic.jobs.store import QUEUE, UPKEEP_QUEUE, job_store_errors, worker_config
 from clinic.jobs.upkeep import (
@@ -51,9 +53,15 @@ _log = logging.getLogger(__name__)
 
 
 def run_worker(
-    config: Config, flow: Flow, records: Records, *, upkeep: Upkeep | None = None, sweep_s: float = _SWEEP_S
+    config: Config,
+    flow: Flow,
+    records: Records,
+    *,
+    upkeep: Upkeep | None = None,
+    hearing: Hearing | None = None,
+    sweep_s: float = _SWEEP_S,
 ) -> None:
-    """Run jobs until SIGTERM or SIGINT.
+    """Run jobs until SIGTERM or SIGINT; with `hearing`, recordings are heard in passing while they run.
 
     Raises:
         JobError: `worker_running` if this data folder has a worker, `worker_unavailable` if the job store is damaged.
@@ -76,15 +84,28 @@ def run_worker(
         sweep = Sweep(records, queue, running)
         sweep.first()
         gc.freeze()  # what is loaded by now stays: a full collection would look through it within a decision (80 ms)
+        if hearing is not None:
+            listen(config, records, hearing, lambda: running.nothing() and not queue.positions(), stop)
         _log.info("worker ready")
         while not stop.wait(sweep_s):
             sweep.again()
             finish_shredding(records, queue)
             keep_due_checkpoint(records)
+            forget_old(records)
             if upkeep is not None:
                 look_after(upkeep, queue)
         DBOS.destroy(workflow_completion_timeout_sec=0)
         keep_last_checkpoint(records)
+
+
+def listen(
+    config: Config, records: Records, hearing: Hearing, may_hear: Callable[[], bool], stop: threading.Event
+) -> threading.Thread:
+    """Start hearing recordings while they run, in a thread that ends with `stop`, and with the process."""
+    listening = Listening(records, hearing, may_hear=may_hear, max_duration_s=config.speech.max_duration_s)
+    thread = threading.Thread(target=listening.run, args=(stop,), name="listening", daemon=True)
+    thread.start()
+    return thread
 
 
 @contextmanager

@@ -61,6 +61,11 @@ class Running:
         with self._lock:
             return encounter_id in self._ids
 
+    def nothing(self) -> bool:
+        """Whether no job runs in this process."""
+        with self._lock:
+            return not self._ids
+
     @contextmanager
     def holding(self, encounter_id: str) -> Iterator[None]:
         """Count an encounter as running until the block ends."""

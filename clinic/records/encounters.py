@@ -29,6 +29,7 @@ from clinic.domain import (
     new_id,
 )
 from clinic.errors import InputError, RecordError
+from clinic.records.live_texts import LiveTexts
 from clinic.records.models import EncounterRow, PatientRow
 from clinic.records.work import UnitOfWork
 
@@ -153,6 +154,8 @@ class Encounters:
         row = self._require(encounter_id)
         row.consent = Consent(consent).value
         row.updated_at = self._work.now()
+        if consent is not Consent.GIVEN:
+            LiveTexts(self._work).drop(row.id)
         pseudonym = self._work.pseudonym(row.patient_id)
         event = ConsentRecorded(encounter=row.id, patient=pseudonym, consent=row.consent)
         self._work.append(event, actor=actor, patient_id=row.patient_id)
@@ -193,6 +196,8 @@ class Encounters:
         if state is EncounterState.SIGNED and row.state != state.value:
             raise RuntimeError("an encounter becomes signed by signing its note")
         row.state = EncounterState(state).value
+        if state in _UNDER_WAY:  # whatever it works on, it is not what was heard in passing
+            LiveTexts(self._work).drop(row.id)
         row.error_code = None
         if state not in _KEEPS_STAGE:
             row.stage = None

@@ -265,6 +265,19 @@ class RecordingChunkRow(Base):
     data: Mapped[Sealed]
 
 
+class LiveTextRow(Base):
+    """What was heard of a recording that still runs: provisional, and gone when it ends."""
+
+    __tablename__ = "live_texts"
+    __table_args__ = _STRICT
+
+    recording_id: Mapped[str] = mapped_column(ForeignKey("recordings.id"), primary_key=True)
+    patient_id: Mapped[str] = mapped_column(ForeignKey("patients.id"))
+    row_version: Mapped[int]
+    heard: Mapped[Sealed | None]
+    created_at: Mapped[datetime]
+
+
 class TranscriptRow(Base):
     """One version of an encounter's transcript."""
 

@@ -5,7 +5,8 @@ Rules kept here:
 * A chunk is sealed for its encounter, recording and number: chunks that are swapped or moved do not open.
 * The same chunk may be sent again; other bytes under the same number are refused, and so is any chunk after the end.
 * `complete` reads every chunk back before it says so; `chunks` reads one at a time, whatever the length.
-* Nothing is ever deleted here: a new recording is a new one, and the newest counts.
+* Nothing is ever deleted here: a new recording is a new one, and the newest counts.  What was heard while it ran
+  (`live_texts`) goes with its end.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from sqlalchemy import ColumnElement, select
 from clinic.audit.events import RecordingCompleted, RecordingStarted
 from clinic.domain import Actor, EncounterId, EncounterState, RecordingId, new_id
 from clinic.errors import AudioError, DecryptionError, InputError, RecordError
+from clinic.records.live_texts import LiveTexts
 from clinic.records.models import EncounterRow, RecordingChunkRow, RecordingRow
 from clinic.records.sealed import Place
 from clinic.records.work import UnitOfWork
@@ -85,6 +87,7 @@ class Recordings:
             mime=mime,
             created_at=self._work.now(),
         )
+        LiveTexts(self._work).drop(encounter.id)
         self._work.add(row)
         event = RecordingStarted(encounter=encounter.id, recording=row.id)
         self._work.append(event, actor=actor, patient_id=row.patient_id)
@@ -132,6 +135,7 @@ class Recordings:
         digest = hashlib.sha256()
         for data in self.chunks(recording_id):
             digest.update(data)
+        LiveTexts(self._work).drop(row.encounter_id)
         row.chunks, row.sha256, row.completed_at = chunks, digest.hexdigest(), self._work.now()
         event = RecordingCompleted(
             encounter=row.encounter_id, recording=row.id, chunks=chunks, size=recording.size, sha256=row.sha256
@@ -146,6 +150,10 @@ class Recordings:
         if row.chunks is not None and received != tuple(range(row.chunks)):
             raise DecryptionError("parts of a complete recording are gone", hint="restore from a backup")
         return (self._chunk(row, index) for index in received)
+
+    def chunk(self, recording_id: str, index: int) -> bytes:
+        """Return one chunk that is there."""
+        return self._chunk(self._require(recording_id), index)
 
     def get(self, recording_id: str) -> Recording:
         """Return a recording; `record_unknown` if there is none."""

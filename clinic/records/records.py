@@ -40,6 +40,7 @@ from clinic.records.engine import read_transaction, truncate_journal, write_tran
 from clinic.records.factors import SecondFactors
 from clinic.records.generations import Generations
 from clinic.records.invitations import Invitations
+from clinic.records.live_texts import LiveTexts
 from clinic.records.notes import Notes
 from clinic.records.passkeys import Passkeys
 from clinic.records.patients import Patients
@@ -70,6 +71,7 @@ class Transaction:
         self.patients = Patients(work)
         self.encounters = Encounters(work)
         self.recordings = Recordings(work)
+        self.live_texts = LiveTexts(work)
         self.transcripts = Transcripts(work)
         self.generations = Generations(work)
         self.notes = Notes(work)

@@ -20,6 +20,7 @@ from sqlalchemy.dialects.sqlite import insert
 from clinic.audit.events import GenerationInterrupted, PatientShredded, ShreddingFinished
 from clinic.domain import OPERATOR, Actor, EncounterState, ShredReason
 from clinic.records.generations import GenerationState
+from clinic.records.live_texts import LiveTexts
 from clinic.records.models import (
     EncounterRow,
     GenerationRow,
@@ -81,6 +82,7 @@ class Shredding:
         self._stop_what_is_under_way(patient_id, actor)
         mine = select(RecordingRow.id).where(RecordingRow.patient_id == patient_id)
         self._work.session.execute(delete(RecordingChunkRow).where(RecordingChunkRow.recording_id.in_(mine)))
+        LiveTexts(self._work).drop_of_patient(patient_id)
         # The mark of what is to be finished; a key that never sealed anything has none yet.
         self._work.session.execute(insert(KeyUseRow).values(owner=patient_id, sealed=0).on_conflict_do_nothing())
         row = self._living(patient_id)

@@ -8,6 +8,7 @@ Rules kept here:
 * Only the containers and codecs that recorders produce are parsed; playlists and everything that could name another
   file or address are refused by name.
 * No word about the audio leaves except the samples and the exit status (`Status`); nothing is logged.
+* A recording that still runs is decoded as it comes in (`stream`), under the same confinement.
 * Nothing of the project is imported: this file runs by its path with an empty environment.
 """
 
@@ -27,6 +28,7 @@ from typing import Any
 
 RATE = 16_000
 _BLOCK = 1 << 16
+_SMALL = 1 << 12  # how much of a recording that still runs is asked for at a time
 _MEMORY_FOR_DECODING = 512 << 20  # beyond what the interpreter, the libraries and the input take themselves
 _OGG_PAGE, _OGG_HEADER, _OGG_END = 65_307, 27, 4  # the largest page, its fixed part, the flag of the last one
 # What FFmpeg only logs when a file ends early, though it goes on as if nothing were wrong.
@@ -179,6 +181,43 @@ def decode(data: io.BytesIO, out: Any, *, limit: int, start: int, stop: int) -> 
     return Status.TRUNCATED if broken else Status.WHOLE
 
 
+class _Arriving(io.RawIOBase):
+    """What comes in, as far as it is there; the library may not go back in it."""
+
+    def __init__(self, source: io.FileIO) -> None:
+        self._source = source
+
+    def read(self, size: int = -1) -> bytes:
+        return self._source.read(size) or b""
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return False
+
+
+def stream(source: io.FileIO, out: Any, *, limit: int) -> Status:
+    """Decode what comes in, and write the samples of each part at once; give up beyond `limit` samples."""
+    import av
+
+    options = {"format_whitelist": FORMATS, "codec_whitelist": CODECS, "protocol_whitelist": ""}
+    seen = 0
+    try:
+        with av.open(_Arriving(source), options=options, metadata_errors="replace", buffer_size=_SMALL) as container:
+            if not _known_codec(container):
+                return Status.UNREADABLE
+            for block in samples(container, []):
+                seen += len(block) // 4
+                if seen > limit:
+                    return Status.TOO_LONG
+                out.write(block)
+                out.flush()
+    except (av.FFmpegError, ValueError, IndexError, MemoryError):
+        return Status.TRUNCATED if seen else Status.UNREADABLE
+    return Status.WHOLE if seen else Status.NO_SAMPLES
+
+
 def _known_codec(container: Any) -> bool:
     codec = container.streams.audio[0].codec_context if container.streams.audio else None
     return codec is not None and codec.name in CODECS.split(",")
@@ -217,8 +256,11 @@ def rehearse() -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run as `python decode_child.py LIMIT START STOP CPU_S` (the first three in samples)."""
-    limit, start, stop, cpu_s = (int(argument) for argument in arguments)
+    """Run as `python decode_child.py LIMIT START STOP CPU_S` (the first three in samples).
+
+    With `stream` in the place of START and STOP, samples are written as the recording comes in.
+    """
+    limit, cpu_s = int(arguments[0]), int(arguments[-1])
     detach_from_network()
     import av
     import av.logging
@@ -228,6 +270,10 @@ def main(arguments: list[str]) -> int:
     rehearse()
     used = used_memory()
     confine(cpu_s=cpu_s)
+    if arguments[1] == "stream":
+        limit_memory(used + _MEMORY_FOR_DECODING)
+        return stream(io.FileIO(0, closefd=False), sys.stdout.buffer, limit=limit)
+    start, stop = int(arguments[1]), int(arguments[2])
     data = io.BytesIO()
     while block := sys.stdin.buffer.read(_BLOCK):
         data.write(block)

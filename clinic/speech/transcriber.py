@@ -8,14 +8,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clinic.domain import Transcript
+from clinic.domain import Segment, Transcript
 
 Progress = Callable[[float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Overheard:
+    """What was heard of some seconds of a recording that still runs, times from their beginning, and the language."""
+
+    segments: tuple[Segment, ...]
+    language: str | None
 
 
 class Transcriber(Protocol):
@@ -42,6 +51,19 @@ class Transcriber(Protocol):
         Raises:
             TranscriptionError: `no_speech`, or `transcription_failed`.
             InputError: `language_unknown`.
+        """
+
+
+class Overhearing(Transcriber, Protocol):
+    """A transcriber that can also hear some seconds in passing."""
+
+    def overhear(
+        self, audio: NDArray[np.float32], *, language: str | None = None, unless: Callable[[], bool] = ...
+    ) -> Overheard | None:
+        """Hear some seconds once; None, as soon as `unless` says yes.
+
+        Raises:
+            TranscriptionError: `transcription_failed`.
         """
 
 

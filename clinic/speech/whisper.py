@@ -22,7 +22,7 @@ import hashlib
 import logging
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ from clinic.speech.guards import Span, check
 from clinic.speech.names import Names
 from clinic.speech.second_hearing import hear_again
 from clinic.speech.sentences import split_words
-from clinic.speech.transcriber import Progress
+from clinic.speech.transcriber import Overheard, Progress
 from clinic.weights import WHISPER_BASE, assemble, file_sha256
 
 BLOCK_S = 300.0
@@ -100,6 +100,33 @@ class WhisperTranscriber:
             model_sha256=self.model_sha256,
         )
 
+    def overhear(
+        self, audio: NDArray[np.float32], *, language: str | None = None, unless: Callable[[], bool] = lambda: False
+    ) -> Overheard | None:
+        """Hear some seconds of a recording that still runs: once, quickly, with the same guards.
+
+        Args:
+            audio: mono samples at 16 kHz, at most half a minute.
+            language: ISO 639-1 code; None lets the recogniser find out.
+            unless: asked between segments; once it says yes, nothing is returned.
+
+        Raises:
+            TranscriptionError: `transcription_failed`.
+        """
+        speech = voice_activity(audio)
+        if sum(span.end - span.start for span in speech) < MIN_SPEECH_S:
+            return Overheard((), language)
+        words: list[Word] = []
+        found = language
+        for segment, heard in self._hear(audio, _whole(audio), language, vad=True, once=True):
+            if unless():
+                return None
+            words += segment
+            found = heard
+        sentences = list(split_words(words))
+        kept = check(sentences, speech, confidence=[confidence(s) for s in sentences]).kept
+        return Overheard(tuple(_segment(number, s) for number, s in enumerate(kept, start=1)), found)
+
     def plain(self, audio: NDArray[np.float32], *, language: str | None = None) -> str:
         """Return what the recogniser writes by itself, with the library's own settings and not one guard.
 
@@ -139,15 +166,26 @@ class WhisperTranscriber:
         return hear_again(sentences, self._names, hear, duration=len(audio) / RATE)
 
     def _hear(
-        self, audio: NDArray[np.float32], block: Span, language: str | None, *, vad: bool, names: str | None = None
+        self,
+        audio: NDArray[np.float32],
+        block: Span,
+        language: str | None,
+        *,
+        vad: bool,
+        names: str | None = None,
+        once: bool = False,
     ) -> Iterator[tuple[list[Word], str]]:
-        """Yield the words of each segment in `block`, with times in the whole recording, and the language."""
+        """Yield the words of each segment in `block`, with times in the whole recording, and the language.
+
+        `once`: quickly, without looking for a better wording, and without a second try.
+        """
+        again = names is None and not once  # what repeats itself has no name in it
         try:
             segments, info = self._whisper.transcribe(
                 audio[int(block.start * RATE) : int(block.end * RATE)],
                 language=language,
-                beam_size=5,
-                temperature=(0.0, 0.2, 0.4, 0.6) if names is None else 0.0,  # what repeats itself has no name in it
+                beam_size=1 if once else 5,
+                temperature=(0.0, 0.2, 0.4, 0.6) if again else 0.0,
                 hotwords=names,
                 condition_on_previous_text=False,
                 word_timestamps=True,
@@ -180,6 +218,10 @@ def load_transcriber(config: Config, names: Names | None = None) -> WhisperTrans
     return WhisperTranscriber(
         folder, threads=threads, model_sha256=folder_sha256(folder), model=folder.name, names=names
     )
+
+
+def _whole(audio: NDArray[np.float32]) -> Span:
+    return Span(start=0.0, end=len(audio) / RATE)
 
 
 def folder_sha256(folder: Path) -> str:

@@ -12,13 +12,15 @@ Rules kept here:
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from threading import Lock
-from typing import Final, cast
+from typing import Final, TypeVar, cast
 
 from flask import Blueprint, Flask, Response, current_app, jsonify
 
 from clinic.domain import EncounterId, Note, Role, Statement, Transcript
 from clinic.errors import AuthenticationError, RecordError
+from clinic.records.records import Transaction
 from clinic.verification import review
 from clinic.web import sessions, wording
 from clinic.web.access import allow
@@ -28,6 +30,7 @@ from clinic.web.ports import services
 
 blueprint = Blueprint("checking", __name__, url_prefix="/encounters/<id:encounter_id>/note")
 
+_Seen = TypeVar("_Seen")
 _EXTENSION: Final = "clinic.checking"
 _REMEMBERED: Final = 1000
 
@@ -62,7 +65,8 @@ def configure(app: Flask) -> None:
 def check(encounter_id: str) -> Response:
     """Say what saving these words would give: status, and reasons in words."""
     form = CheckForm.parse_json()
-    note, transcript = _recorded(EncounterId(encounter_id))
+    identity = EncounterId(encounter_id)
+    note, transcript = recorded(identity, lambda tx: _draft(load(tx, identity)))
     found = _verified(note, transcript, form)
     return jsonify(
         status=found.status.value,
@@ -72,19 +76,18 @@ def check(encounter_id: str) -> Response:
     )
 
 
-def _recorded(encounter_id: EncounterId) -> tuple[Note, Transcript]:
-    """Read the draft; where this session was not recorded as looking at it yet, that is committed first."""
+def recorded(encounter_id: EncounterId, look_at: Callable[[Transaction], _Seen]) -> _Seen:
+    """Look at something of an encounter; if this session was not recorded as looking yet, that is committed first."""
     looks = cast("Looks", current_app.extensions[_EXTENSION])
     look = (sessions.session_id(), encounter_id)
     if look in looks:
         with services().records.read() as tx:
-            return _draft(load(tx, encounter_id))
+            return look_at(tx)
     with services().records.write() as tx:
-        page = load(tx, encounter_id)
-        draft = _draft(page)
-        record_view(tx, page.encounter)
+        seen = look_at(tx)
+        record_view(tx, tx.encounters.get(encounter_id))
     looks.add(look)
-    return draft
+    return seen
 
 
 def _draft(page: EncounterPage) -> tuple[Note, Transcript]:

@@ -174,7 +174,20 @@ class RecordingForm(Form):
 
     mime: Annotated[str, Field(min_length=3, max_length=100)]
     resume: bool = False
+    live: bool = False
     problems = {"mime": "name the recording's media type"}
+
+
+class LiveForm(Form):
+    """How many lines of the live text the page has (query string)."""
+
+    after: Annotated[int, Field(ge=0, le=100_000)] = 0
+    problems = {"after": "say how many lines the page has"}
+
+    @classmethod
+    def from_query(cls) -> Self:
+        """Read the number from the address; it is no patient data."""
+        return cls.read({"after": request.args["after"]} if request.args.get("after") else {})
 
 
 class CompletionForm(Form):

@@ -4,6 +4,7 @@ Rules kept here:
 
 * A chunk is acknowledged only after `records` has committed it; the acknowledgement carries its digest.
 * Every operation on a recording is refused unless its encounter has consent, is still open, and is one's own.
+* Live text is provisional: only who records sees it, while it is recorded, and it counts as a look at the encounter.
 * Without scripts a whole file can be sent in a form; it is spooled encrypted and goes the same way, chunk by chunk.
 """
 
@@ -19,11 +20,13 @@ from clinic.audit.events import AudioPlayed
 from clinic.capture import require_consent, require_open, take_chunk
 from clinic.domain import EncounterId, RecordingId, Role
 from clinic.errors import AudioError, InputError, RecordError
+from clinic.records.live_texts import LiveText
 from clinic.records.recordings import Recording
 from clinic.records.records import Transaction
 from clinic.web import processing, sessions
 from clinic.web.access import allow
-from clinic.web.forms import ClipForm, CompletionForm, RecordingForm
+from clinic.web.checking import recorded
+from clinic.web.forms import ClipForm, CompletionForm, LiveForm, RecordingForm
 from clinic.web.ports import services
 
 blueprint = Blueprint("recordings", __name__)
@@ -42,6 +45,8 @@ def start(encounter_id: str) -> ResponseReturnValue:
         recording = tx.recordings.for_encounter(encounter.id) if form.resume else None
         if recording is None or recording.complete:
             recording = tx.recordings.start(encounter.id, mime=form.mime, actor=sessions.actor())
+        if form.live and services().config.speech.live_text:
+            tx.live_texts.want(recording.id)
     return jsonify(id=recording.id, received=list(recording.received), complete=recording.complete), 201
 
 
@@ -67,6 +72,20 @@ def complete(encounter_id: str) -> ResponseReturnValue:
         tx.recordings.complete(_recording(tx, encounter.id).id, chunks=form.chunks, actor=sessions.actor())
     processing.start(encounter.id, actor=sessions.actor())
     return jsonify(state="queued"), 202
+
+
+@blueprint.get("/encounters/<id:encounter_id>/live")
+@allow(Role.CLINICIAN, passive=True)
+def live(encounter_id: str) -> Response:
+    """Give the lines of the live text that the page does not have yet (asked by the page while it records)."""
+    after = LiveForm.from_query().after
+    text = recorded(EncounterId(encounter_id), lambda tx: _live(tx, EncounterId(encounter_id)))
+    lines = () if text is None else text.lines[after:]
+    return jsonify(
+        listening=text is not None,
+        heard_until=text.heard_until if text else 0,
+        lines=[{"start": line.start, "end": line.end, "text": line.text, "skipped": line.skipped} for line in lines],
+    )
 
 
 @blueprint.post("/encounters/<id:encounter_id>/recording/upload")
@@ -104,6 +123,11 @@ def clip(encounter_id: str) -> Response:
         event = AudioPlayed(encounter=encounter.id, recording=_recording(tx, encounter.id).id)
         tx.append(event, actor=sessions.actor(), patient_id=encounter.patient_id)
     return Response(services().clip(encounter.id, form.start, form.end), mimetype="audio/wav")
+
+
+def _live(tx: Transaction, encounter_id: EncounterId) -> LiveText | None:
+    require_open(tx, encounter_id, actor=sessions.actor())
+    return tx.live_texts.get(encounter_id)
 
 
 def _recording(tx: Transaction, encounter_id: EncounterId) -> Recording:

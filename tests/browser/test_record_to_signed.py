@@ -172,10 +172,18 @@ def open_encounter(page: Page) -> None:
 
 
 def record_sample(page: Page) -> None:
-    """Record the sample with a pause of a second in the middle, while talk goes on, and stop after its end."""
+    """Record the sample with a pause of a second in the middle, while talk goes on, and stop after its end.
+
+    Meanwhile the page shows what the box has heard so far, as provisional.
+    """
     page.get_by_test_id("record-start").click()
     expect(page.get_by_test_id("record-pause")).to_be_visible(timeout=1000 * START_S)
     page.wait_for_timeout(500 * sample_seconds())
+    expect(page.get_by_test_id("live-lines").locator("li").first).to_be_visible(timeout=1000 * START_S)
+    expect(page.locator("#live .badge")).to_have_text("provisional")
+    shots = os.environ.get("CLINIC_SCREENSHOTS")
+    if shots:
+        page.screenshot(path=f"{shots}/recording.png", full_page=True)
     page.get_by_test_id("record-pause").click()
     page.wait_for_timeout(1000)
     page.get_by_test_id("record-resume").click()

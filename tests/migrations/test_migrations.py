@@ -28,12 +28,13 @@ from clinic.audit import tables as audit_tables
 from clinic.audit.events import LoginFailed
 from clinic.audit.verify import Problem
 from clinic.crypto.keys import Keyring
-from clinic.domain import OPERATOR, EncounterKind, Role, Scope
+from clinic.domain import OPERATOR, Consent, EncounterKind, Role, Scope
 from clinic.errors import ConfigError, StorageError
 from clinic.records import migrate, models
 from clinic.records.answers import StoredAnswer
 from clinic.records.engine import open_engine, read_transaction, write_transaction
 from clinic.records.invitations import SETUP
+from clinic.records.live_texts import LiveLine, LiveText
 from clinic.records.passkeys import Credential
 from clinic.records.patients import PatientData
 from clinic.records.records import Records
@@ -641,3 +642,27 @@ def test_0009_begins_without_codes(engine: Engine, path: Path) -> None:
         assert not tx.invitations.is_setup_open()
         tx.invitations.make(SETUP, OPERATOR)
         assert tx.invitations.is_setup_open()
+
+
+def test_0010_forgets_what_is_heard_again(engine: Engine, path: Path) -> None:
+    """Down, the live text is gone and nothing else; up again, somebody may read along anew."""
+    keyring = Keyring.generate()
+    migrate.upgrade(engine, MIGRATIONS)
+    records, patient_id = seed(engine, keyring)
+    with records.write() as tx:
+        encounter = tx.encounters.for_patient(patient_id)[0]
+        tx.encounters.record_consent(encounter.id, Consent.GIVEN, OPERATOR)
+        recording = tx.recordings.for_encounter(encounter.id)
+        assert recording is not None
+        tx.live_texts.want(recording.id)
+        assert tx.live_texts.store(recording.id, LiveText((LiveLine(0.0, 1.0, "canary"),), 1.0))
+    before = {name: sql for name, sql in schema(path).items() if "live_texts" not in name}
+    chunks = rows(path, "SELECT * FROM recording_chunks")
+    migrate.downgrade(engine, MIGRATIONS, revision="0009")
+    assert schema(path).keys() <= before.keys()
+    assert rows(path, "SELECT * FROM recording_chunks") == chunks
+    migrate.upgrade(engine, MIGRATIONS)
+    with Records(engine, keyring=keyring).write() as tx:
+        assert tx.live_texts.get(encounter.id) is None
+        tx.live_texts.want(recording.id)
+        assert [wanted.chunks for wanted in tx.live_texts.wanted()] == [1]

@@ -156,9 +156,16 @@ class Skipping(WhisperTranscriber):
     """Jumps over ten seconds in its first pass, as Whisper does now and then."""
 
     def _hear(
-        self, audio: NDArray[np.float32], block: Span, language: str | None, *, vad: bool, names: str | None = None
+        self,
+        audio: NDArray[np.float32],
+        block: Span,
+        language: str | None,
+        *,
+        vad: bool,
+        names: str | None = None,
+        once: bool = False,
     ) -> Iterator[tuple[list[Word], str]]:
-        for words, found in super()._hear(audio, block, language, vad=vad, names=names):
+        for words, found in super()._hear(audio, block, language, vad=vad, names=names, once=once):
             yield [w for w in words if not (vad and 30 < w.start < 40)], found
 
 

@@ -8,6 +8,7 @@
  */
 
 import { ApiError, call, showError } from "./api.js";
+import { readAlong } from "./heard.js";
 import { noteActivity, setBusy } from "./idle.js";
 import { Recorder, microphoneProblem } from "./recorder.js";
 import { Uploader } from "./uploader.js";
@@ -36,8 +37,8 @@ async function guarded(action) {
 
 /* --- the box's side of a recording ---------------------------------------------------------------------------------- */
 
-async function begin(urls, mime, resume) {
-  const response = await call("POST", urls.start, { json: { mime, resume } });
+async function begin(urls, mime, resume, live = false) {
+  const response = await call("POST", urls.start, { json: { mime, resume, live } });
   return response.json();
 }
 
@@ -84,6 +85,7 @@ function recorder(urls) {
   const panel = byId("recorder");
   let uploader = null;
   let lock = null;
+  let reading = null;
   let queue = Promise.resolve();
   const machine = new Recorder({
     onData: (blob) => {
@@ -102,14 +104,16 @@ function recorder(urls) {
 
   async function start() {
     await machine.start(async (mime) => {
-      uploader = new Uploader({ send: putter(await begin(urls, mime, false)), onChange: showSafety });
+      uploader = new Uploader({ send: putter(await begin(urls, mime, false, true)), onChange: showSafety });
       setBusy(true);
     });
+    reading = readAlong(byId("live"), () => machine.elapsed);
     lock = await navigator.wakeLock?.request("screen").catch(() => null);
   }
 
   async function finish() {
     lock?.release();
+    reading?.stop();
     await queue;
     await uploader.drained();
     await complete(urls, uploader.total);
