@@ -143,6 +143,11 @@ class Recordings:
         self._work.append(event, actor=actor, patient_id=row.patient_id)
         return self._recording(row)
 
+    def page_key(self, recording_id: str) -> bytes:
+        """Return the key for the page that records (`crypto.page_key`); to be given to nobody else, and not stored."""
+        row = self._require(recording_id)
+        return self._work.vault.page_key(row.patient_id, row.id)
+
     def chunks(self, recording_id: str) -> Iterator[bytes]:
         """Yield what is there, in order, one chunk in memory at a time.  To be used up inside the transaction."""
         row = self._require(recording_id)

@@ -28,6 +28,7 @@ from clinic.audit.entry import Entry
 from clinic.crypto.aead import open_blob, seal_blob
 from clinic.crypto.envelope import FieldContext, open_sealed, seal
 from clinic.crypto.keys import Keyring, Purpose
+from clinic.crypto.page_key import page_key
 from clinic.domain import canonical_json
 from clinic.errors import DecryptionError
 
@@ -145,6 +146,10 @@ class Vault:
                 f"sealed `{_name(column)}` holds an unknown shape",
                 hint="the record was written by another version; run `clinic doctor`",
             ) from None
+
+    def page_key(self, patient_id: str, recording_id: str) -> bytes:
+        """Return the key under which the page of a recording keeps what is not acknowledged yet."""
+        return page_key(self._key(patient_id), recording_id)
 
     def seal_detail(self, detail: Detail, patient_id: str, *, origin: str, seq: int, event: str) -> bytes:
         """Encrypt what an audit entry says of a patient, for exactly this entry of this log."""

@@ -124,6 +124,7 @@ def render(
         names=names,
         template_title=title(page.encounter.template),
         model_label=services().model_label,
+        longest_s=services().config.speech.max_duration_s,
         glass=processing.glass(page.encounter),
         notices=services().notices(page.encounter.id),
     )

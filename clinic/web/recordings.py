@@ -10,6 +10,7 @@ Rules kept here:
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from typing import IO
 
@@ -38,7 +39,10 @@ _UNKNOWN_TYPE = "application/octet-stream"
 @blueprint.post("/encounters/<id:encounter_id>/recording")
 @allow(Role.CLINICIAN)
 def start(encounter_id: str) -> ResponseReturnValue:
-    """Start a recording, which then is the one that counts; or, asked to resume, go on with one that was broken off."""
+    """Start a recording, which then is the one that counts; or, asked to resume, go on with one that was broken off.
+
+    The answer has the key under which the page keeps what is not acknowledged yet; it is derived, and stored nowhere.
+    """
     form = RecordingForm.parse_json()
     with services().records.write() as tx:
         encounter = require_open(tx, EncounterId(encounter_id), actor=sessions.actor())
@@ -47,7 +51,8 @@ def start(encounter_id: str) -> ResponseReturnValue:
             recording = tx.recordings.start(encounter.id, mime=form.mime, actor=sessions.actor())
         if form.live and services().config.speech.live_text:
             tx.live_texts.want(recording.id)
-    return jsonify(id=recording.id, received=list(recording.received), complete=recording.complete), 201
+        key = base64.b64encode(tx.recordings.page_key(recording.id)).decode()
+    return jsonify(id=recording.id, received=list(recording.received), complete=recording.complete, key=key), 201
 
 
 @blueprint.put("/recordings/<id:recording_id>/chunks/<int:index>")

@@ -174,7 +174,7 @@ def test_upload_goes_on_where_it_stopped(world: World, browser: Browser, patient
     first = browser.send(path, {"mime": "audio/wav"}).get_json()
     browser.put(f"/recordings/{first['id']}/chunks/0", b"a")
     resumed = browser.send(path, {"mime": "audio/wav", "resume": True}).get_json()
-    assert resumed == {"id": first["id"], "received": [0], "complete": False}
+    assert resumed == {"id": first["id"], "received": [0], "complete": False, "key": first["key"]}
     assert "A recording was begun" in browser.get(f"/encounters/{encounter.id}").text
     fresh = browser.send(path, {"mime": "audio/wav"}).get_json()
     assert fresh["id"] != first["id"]

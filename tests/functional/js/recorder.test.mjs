@@ -98,3 +98,28 @@ test("every way in which a microphone is missing has words and a next step", () 
     assert.ok(problem.message && problem.hint);
   }
 });
+
+test("a test of the microphone records nothing, and a recording may begin out of it", async () => {
+  const made = fakeBrowser();
+  const { machine, seen } = recorder();
+  await machine.test();
+  assert.equal(made.recorder, null);
+  machine.endTest();
+  assert.equal(made.stopped, 1);
+  await machine.test();
+  await machine.start(async () => {});
+  assert.equal(made.stopped, 2);
+  machine.stop();
+  assert.deepEqual(seen.phases, ["testing", "idle", "testing", "asking", "recording", "stopping", "stopped"]);
+});
+
+test("what was recorded by an earlier page counts in the time, once", async () => {
+  fakeBrowser();
+  const { machine } = recorder();
+  machine.earlier = 60_000;
+  await machine.start(async () => {});
+  machine.pause();
+  machine.resume();
+  machine.stop();
+  assert.ok(machine.total >= 60_000 && machine.total < 61_000);
+});

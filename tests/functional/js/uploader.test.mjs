@@ -95,3 +95,15 @@ test("pauses double and have an upper end", () => {
   assert.equal(pause(2), 2 * FIRST_PAUSE_MS);
   assert.equal(pause(50), LONGEST_PAUSE_MS);
 });
+
+test("what is not acknowledged is kept, and let go when it is", async () => {
+  const { send } = box([busy]);
+  const kept = new Set();
+  const keeping = { put: (index) => kept.add(index), drop: (index) => kept.delete(index) };
+  let atPause = null;
+  const uploader = new Uploader({ send, keeping, sleep: async () => void (atPause = [...kept]) });
+  ["a", "b"].forEach((text) => uploader.add(bytes(text)));
+  await uploader.drained();
+  assert.deepEqual(atPause, [0, 1]);
+  assert.deepEqual([...kept], []);
+});

@@ -3,23 +3,26 @@
  *
  * Rules kept here:
  *   - the page says at every moment how much the box has acknowledged;
- *   - leaving is warned about while anything is unacknowledged;
+ *   - leaving is warned about while anything is unacknowledged, and what is unacknowledged survives it, sealed;
+ *   - a recording that was broken off is offered: to be used as it is, or to be gone on with where the format allows;
  *   - "complete" is sent only after the last acknowledgement, and may be sent again.
  */
 
 import { ApiError, call, showError } from "./api.js";
 import { readAlong } from "./heard.js";
 import { noteActivity, setBusy } from "./idle.js";
-import { Recorder, microphoneProblem } from "./recorder.js";
+import { openKeeping } from "./keeping.js";
+import { Recorder, SLICE_MS, canRecord, microphoneProblem } from "./recorder.js";
 import { Uploader } from "./uploader.js";
 
 const CHUNK = 512 * 1024;
+const WARN_BEFORE_MS = 5 * 60_000;
 const byId = (id) => document.getElementById(id);
 
 export function capture(panel) {
   const urls = { start: panel.dataset.start, complete: panel.dataset.complete };
-  byId("resume-finish")?.addEventListener("click", () => guarded(() => complete(urls, Number(panel.dataset.received))));
-  if (byId("recorder")) recorder(urls);
+  const before = panel.dataset.recording ? brokenOff(panel, urls) : null;
+  recorder(urls, before, Number(panel.dataset.longest) * 1000);
   byId("upload-form").addEventListener("submit", (event) => {
     event.preventDefault();
     guarded(() => sendFile(urls, byId("upload-file").files[0]));
@@ -53,21 +56,60 @@ function putter(recording) {
   };
 }
 
-async function complete(urls, chunks) {
+async function complete(urls, chunks, keeping = null) {
   try {
     await call("POST", urls.complete, { json: { chunks } });
   } catch (error) {
     // The answer to an earlier try may have been lost: the page will show how it stands.
     if (error.code !== "step_unavailable" && error.code !== "worker_unavailable") throw error;
   }
+  await keeping?.dropAll();
   setBusy(false);
   window.location.reload();
+}
+
+/* --- a recording that was broken off -------------------------------------------------------------------------------- */
+
+/** Send what this browser still keeps of it; answers the recording, how it goes on, and what is kept. */
+function brokenOff(panel, urls) {
+  const ready = (async () => {
+    const recording = await begin(urls, panel.dataset.recording, true);
+    const keeping = await openKeeping(recording.id, recording.key);
+    const first = beginning(recording.received);
+    const uploader = new Uploader({ send: putter(recording), first, keeping, onChange: showSafety });
+    for (const index of (await keeping?.numbers()) ?? []) {
+      const bytes = index === uploader.total ? await keeping.get(index) : null;
+      if (bytes) uploader.add(bytes);
+      else if (index < first) await keeping.drop(index);
+    }
+    if (uploader.total) {
+      byId("resume").hidden = false;
+      setBusy(uploader.pending > 0);
+      const sent = uploader.total - first;
+      await uploader.drained();
+      setBusy(false);
+      byId("resume-count").textContent = `${uploader.total} pieces of it are stored safely${sent ? `; ${sent} of them were still kept, sealed, in this browser` : ""}.`;
+      byId("resume-go-on").hidden = !panel.dataset.recording.startsWith("audio/webm") || !canRecord(panel.dataset.recording);
+      byId("resume-finish").disabled = byId("resume-go-on").disabled = false;
+    }
+    return { recording, keeping, uploader };
+  })();
+  ready.catch((error) => guarded(() => Promise.reject(error)));
+  byId("resume-finish").addEventListener("click", () =>
+    guarded(async () => {
+      const { uploader, keeping } = await ready;
+      await uploader.drained();
+      await complete(urls, uploader.total, keeping);
+    }),
+  );
+  return ready;
 }
 
 /* --- recording ------------------------------------------------------------------------------------------------------ */
 
 const PHASES = {
   idle: "Ready. The browser will ask for the microphone.",
+  testing: "Testing. Nothing is recorded: say a few words and watch the bar.",
   asking: "Waiting for the microphone…",
   recording: "Recording",
   paused: "Paused. Nothing is recorded.",
@@ -75,15 +117,18 @@ const PHASES = {
   stopped: "Recorded. Sending the rest…",
 };
 const SHOWN = {
-  "record-start": ["idle"],
+  "record-start": ["idle", "testing"],
+  "record-test": ["idle"],
+  "record-test-end": ["testing"],
   "record-pause": ["recording"],
   "record-resume": ["paused"],
   "record-stop": ["recording", "paused"],
 };
 
-function recorder(urls) {
+function recorder(urls, before, longest) {
   const panel = byId("recorder");
   let uploader = null;
+  let keeping = null;
   let lock = null;
   let reading = null;
   let queue = Promise.resolve();
@@ -95,35 +140,66 @@ function recorder(urls) {
       showPhase(panel, phase);
       if (phase === "stopped") guarded(finish);
     },
-    onLevel: (level, silent) => {
+    onLevel: (level, silent, clipping) => {
       byId("level").value = level;
       byId("silence").hidden = !silent;
-      byId("elapsed").textContent = clock(machine.elapsed);
+      byId("clipping").hidden = !clipping;
+      byId("elapsed").textContent = clock(machine.total);
+      byId("too-long").hidden = machine.total < longest - WARN_BEFORE_MS;
     },
   });
 
   async function start() {
     await machine.start(async (mime) => {
-      uploader = new Uploader({ send: putter(await begin(urls, mime, false, true)), onChange: showSafety });
-      setBusy(true);
+      const recording = await begin(urls, mime, false, true);
+      await (await before?.catch(() => null))?.keeping?.dropAll(); // of the recording that does not count any more
+      keeping = await openKeeping(recording.id, recording.key);
+      uploader = new Uploader({ send: putter(recording), onChange: showSafety, keeping });
     });
-    reading = readAlong(byId("live"), () => machine.elapsed);
+    await started();
+  }
+
+  async function goOn() {
+    await machine.start(async (mime) => {
+      const known = await before;
+      await begin(urls, mime, true, true);
+      ({ uploader, keeping } = known);
+      machine.earlier = uploader.total * SLICE_MS;
+    });
+    await started();
+  }
+
+  async function started() {
+    setBusy(true);
+    byId("resume")?.remove();
+    reading = readAlong(byId("live"), () => machine.total);
+    await stayAwake();
+  }
+
+  async function stayAwake() {
     lock = await navigator.wakeLock?.request("screen").catch(() => null);
   }
+
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden && ["recording", "paused"].includes(machine.phase)) stayAwake(); // it is lost when hidden
+  });
 
   async function finish() {
     lock?.release();
     reading?.stop();
     await queue;
     await uploader.drained();
-    await complete(urls, uploader.total);
+    await complete(urls, uploader.total, keeping);
   }
 
+  byId("resume-go-on")?.addEventListener("click", () => guarded(goOn));
+  byId("record-test").addEventListener("click", () => guarded(() => machine.test()));
+  byId("record-test-end").addEventListener("click", () => machine.endTest());
   byId("record-start").addEventListener("click", () => guarded(start));
   byId("record-pause").addEventListener("click", () => machine.pause());
   byId("record-resume").addEventListener("click", () => machine.resume());
   byId("record-stop").addEventListener("click", () => machine.stop());
-  byId("record-start").disabled = false; // until here a click would have been lost
+  byId("record-start").disabled = byId("record-test").disabled = false; // until here a click would have been lost
 }
 
 async function addPieces(uploader, blob) {
@@ -140,7 +216,8 @@ function showPhase(panel, phase) {
     byId(id).hidden = !phases.includes(phase);
     if (had && byId(id).hidden) panel.querySelector("button:not([hidden])")?.focus();
   }
-  if (phase !== "recording") byId("silence").hidden = true;
+  if (phase !== "recording" && phase !== "testing") byId("silence").hidden = byId("clipping").hidden = true;
+  if (phase === "idle") byId("level").value = 0;
 }
 
 function showSafety({ pending, acknowledged, trouble, error }) {

@@ -5,17 +5,23 @@
  *   - what may happen next is one table (`TRANSITIONS`); anything else is ignored, so double clicks do no harm;
  *   - sound leaves the recorder every two seconds, in order, and the last piece before `stopped`;
  *   - the microphone is released whenever recording ends, for whatever reason;
- *   - it shows its level, and says when it hears nothing.
+ *   - it shows its level, and says when it hears nothing, or when it is too loud;
+ *   - a test of the microphone records nothing, and ends by itself.
  */
 
 export const SLICE_MS = 2000;
 export const SILENCE_AFTER_MS = 8000;
 const SILENCE_LEVEL = 0.012;
 const LEVEL_MS = 100;
+const LOUDEST = 0.985;
+const CLIPS = 3;
+export const CLIPPING_SHOWN_MS = 4000;
+export const TEST_MS = 20_000;
 const TYPES = ["audio/webm;codecs=opus", "audio/ogg;codecs=opus", "audio/mp4", "audio/webm"];
 
 export const TRANSITIONS = {
-  idle: { start: "asking" },
+  idle: { start: "asking", test: "testing" },
+  testing: { start: "asking", enough: "idle", refused: "idle" },
   asking: { granted: "recording", refused: "idle" },
   recording: { pause: "paused", stop: "stopping", broke: "stopping" },
   paused: { resume: "recording", stop: "stopping", broke: "stopping" },
@@ -26,6 +32,11 @@ export const TRANSITIONS = {
 /** The phase after `event`, or the same one if the event has no place here. */
 export function next(phase, event) {
   return TRANSITIONS[phase][event] ?? phase;
+}
+
+/** Whether this browser records in a format, and would choose it. */
+export function canRecord(mime) {
+  return Boolean(globalThis.MediaRecorder) && TYPES.find((type) => MediaRecorder.isTypeSupported(type)) === mime;
 }
 
 /** The words for a microphone that could not be had. */
@@ -50,12 +61,15 @@ export class Recorder {
   #before = 0;
   #since = null;
   #heard = 0;
+  #clips = 0;
+  #clipped = -Infinity;
+  #testEnd = 0;
 
   /**
    * @param {object} hooks
    * @param {(blob: Blob) => void} hooks.onData a piece of sound
    * @param {(phase: string) => void} hooks.onPhase after every change of phase
-   * @param {(level: number, silent: boolean) => void} hooks.onLevel ten times a second
+   * @param {(level: number, silent: boolean, clipping: boolean) => void} hooks.onLevel ten times a second
    */
   constructor({ onData, onPhase, onLevel }) {
     this.onData = onData;
@@ -63,19 +77,26 @@ export class Recorder {
     this.onLevel = onLevel;
   }
 
-  /** Milliseconds recorded so far, pauses left out. */
+  /** Milliseconds recorded by an earlier page of the same recording, about. */
+  earlier = 0;
+
+  /** Milliseconds recorded in all. */
+  get total() {
+    return this.earlier + this.elapsed;
+  }
+
+  /** Milliseconds recorded here so far, pauses left out. */
   get elapsed() {
     return this.#before + (this.#since === null ? 0 : performance.now() - this.#since);
   }
 
   /** Ask for the microphone; `begin(mime)` runs before the first piece, and may refuse by throwing. */
   async start(begin) {
+    const testing = this.phase === "testing";
     if (!this.#go("start")) return;
+    if (testing) this.#release();
     try {
-      if (!navigator.mediaDevices?.getUserMedia) throw Object.assign(new Error(), { name: "InsecureContext" });
-      this.#stream = await navigator.mediaDevices.getUserMedia({
-        audio: { channelCount: 1, echoCancellation: true, noiseSuppression: true, autoGainControl: true },
-      });
+      await this.#open();
       this.mime = TYPES.find((type) => MediaRecorder.isTypeSupported(type)) ?? "audio/webm";
       await begin(this.mime);
       this.#listen();
@@ -87,6 +108,33 @@ export class Recorder {
     this.#since = performance.now();
     this.#heard = performance.now();
     this.#go("granted");
+  }
+
+  /** Listen for a while without recording. */
+  async test() {
+    if (!this.#go("test")) return;
+    try {
+      await this.#open();
+      if (this.phase !== "testing") return;
+      this.#heard = performance.now();
+      this.#measure();
+      this.#testEnd = setTimeout(() => this.endTest(), TEST_MS);
+    } catch (error) {
+      this.#release();
+      this.#go("refused");
+      throw error;
+    }
+  }
+
+  endTest() {
+    if (this.#go("enough")) this.#release();
+  }
+
+  async #open() {
+    if (!navigator.mediaDevices?.getUserMedia) throw Object.assign(new Error(), { name: "InsecureContext" });
+    this.#stream = await navigator.mediaDevices.getUserMedia({
+      audio: { channelCount: 1, echoCancellation: true, noiseSuppression: true, autoGainControl: true },
+    });
   }
 
   pause() {
@@ -140,13 +188,17 @@ export class Recorder {
       analyser.getFloatTimeDomainData(samples);
       const level = Math.sqrt(samples.reduce((sum, value) => sum + value * value, 0) / samples.length);
       const now = performance.now();
-      if (level > SILENCE_LEVEL || this.phase !== "recording") this.#heard = now;
-      this.onLevel(Math.min(1, level * 4), now - this.#heard > SILENCE_AFTER_MS);
+      if (level > SILENCE_LEVEL || this.phase === "paused") this.#heard = now;
+      this.#clips = samples.some((value) => Math.abs(value) >= LOUDEST) ? this.#clips + 1 : 0;
+      if (this.#clips >= CLIPS) this.#clipped = now;
+      const silentAfter = this.phase === "testing" ? SILENCE_AFTER_MS / 2 : SILENCE_AFTER_MS;
+      this.onLevel(Math.min(1, level * 4), now - this.#heard > silentAfter, now - this.#clipped < CLIPPING_SHOWN_MS);
     }, LEVEL_MS);
   }
 
   #release() {
     clearInterval(this.#meter);
+    clearTimeout(this.#testEnd);
     this.#stream?.getTracks().forEach((track) => track.stop());
     this.#context?.close();
     this.#context = null;

@@ -5,7 +5,7 @@
  *   - chunks go one at a time, in order, so what the box has is always a beginning without holes;
  *   - a chunk leaves this queue only when the box has acknowledged it with the digest of the very bytes that were sent;
  *   - a temporary failure is tried again for ever, with growing pauses; any other stops the queue and is reported;
- *   - nothing is kept outside memory: a browser's storage is not sealed.
+ *   - what is not acknowledged is also kept sealed (`keeping.js`), so that a reload loses none of it.
  */
 
 export const FIRST_PAUSE_MS = 500;
@@ -31,8 +31,10 @@ export class Uploader {
    * @param {(state: object) => void} [options.onChange] told after every change
    * @param {(ms: number) => Promise<void>} [options.sleep] waits
    * @param {number} [options.first] number of the first chunk
+   * @param {{put: Function, drop: Function} | null} [options.keeping] keeps what is not acknowledged
    */
-  constructor({ send, digest = sha256, onChange = () => {}, sleep = wait, first = 0 }) {
+  constructor({ send, digest = sha256, onChange = () => {}, sleep = wait, first = 0, keeping = null }) {
+    this.keeping = keeping;
     this.send = send;
     this.digest = digest;
     this.onChange = onChange;
@@ -56,6 +58,7 @@ export class Uploader {
   /** Take one chunk; it goes out as soon as those before it are acknowledged. */
   add(bytes) {
     this.#queue.push({ index: this.#next, bytes });
+    this.keeping?.put(this.#next, bytes);
     this.#next += 1;
     this.#changed();
     this.#start();
@@ -85,6 +88,7 @@ export class Uploader {
         continue;
       }
       this.#queue.shift();
+      this.keeping?.drop(chunk.index);
       this.acknowledged = chunk.index + 1;
       this.#failures = 0;
       this.trouble = null;
