@@ -17,8 +17,7 @@ from clinic.audit.events import GenerationAuthorized, GenerationDenied
 from clinic.audit.glass import is_broken
 from clinic.domain import Actor, NoteStanding, Prompt
 from clinic.errors import PolicyError
-from clinic.facts import Case, Standing, policy_context, purpose_of
-from clinic.generation.prompts import Template
+from clinic.facts import Case, Named, Standing, policy_context, purpose_of
 from clinic.policy.decision import Decision
 from clinic.policy.engine import decide, refusal
 from clinic.policy.load import PolicySet
@@ -44,7 +43,7 @@ class Asking:
         self._records = records
         self._policy_set = policy_set
 
-    def ask(self, case: Case, prompt: Prompt, template: Template, actor: Actor, *, model_verified: bool) -> Asked:
+    def ask(self, case: Case, prompt: Prompt, template: Named, actor: Actor, *, model_verified: bool) -> Asked:
         """Decide whether `prompt` may be sent for this encounter."""
         active, unable = _active(self._policy_set)
         context = policy_context(

@@ -23,62 +23,48 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, NoReturn
+from typing import Final
 
-from clinic.asking import Asking
 from clinic.audit.events import (
-    GenerationAuthorized,
     GenerationCompleted,
-    GenerationDenied,
     GenerationFailed,
     GenerationInterrupted,
     SpeakersAssigned,
     SpeakersFailed,
     TranscriptionCompleted,
     TranscriptionFailed,
-    from_canonical,
 )
-from clinic.audit.log import Entry
 from clinic.domain import (
     Action,
     Actor,
     Completion,
-    Consent,
     DraftStatement,
     EncounterId,
     EncounterKind,
     EncounterState,
-    GenerationId,
     Note,
     Prompt,
     Stage,
     Transcript,
-    new_id,
 )
 from clinic.errors import (
     AudioError,
-    AuditError,
     ClinicError,
     GenerationError,
     PolicyDeniedError,
-    PolicyError,
     RecordError,
     TranscriptionError,
 )
-from clinic.facts import Case, authorization
+from clinic.facts import Case
 from clinic.failures import DENIED_PREFIX
 from clinic.generation.generator import Generator
 from clinic.generation.prompts import Template, build_prompt, load_template, parse
-from clinic.policy.decision import Deny, Redact
 from clinic.policy.detectors.identifiers import redact_transcript
-from clinic.policy.engine import refusal
-from clinic.policy.gate import ReleasedPrompt, ReleaseGate
+from clinic.policy.gate import ReleasedPrompt
 from clinic.policy.load import PolicySet
-from clinic.policy.obligations import Obligations
-from clinic.policy.replay import facts_of
-from clinic.policy.request import PolicyRequest
 from clinic.records.generations import StoredGeneration
 from clinic.records.records import Records, Transaction
+from clinic.releasing import Releasing, obligations_of, require_consent
 from clinic.speech.attribution import name_speakers
 from clinic.speech.decode import decode
 from clinic.speech.transcriber import Transcriber, speech_ms
@@ -123,13 +109,12 @@ class Consultation:
         progress: Progress | None = None,
     ) -> None:
         self._records = records
-        self._asking = Asking(records, policy_set)
+        self._releasing = Releasing(records, policy_set)
         self._transcriber = transcriber
         self._speakers = speakers
         self._generator = generator
         self._max_audio_s = max_audio_s
         self._progress = progress or (lambda _stage, _done: None)
-        self._gate = ReleaseGate(records.audit)
         self._looked = 0.0
 
     # --- step 2 -------------------------------------------------------------------------------------
@@ -148,7 +133,7 @@ class Consultation:
         self._enter(encounter_id, Stage.TRANSCRIBE)
         try:
             with self._records.read() as tx:
-                _require_consent(tx, encounter_id)
+                require_consent(tx, encounter_id)
             self._keep(encounter_id, self._listen(encounter_id), actor)
         except (AudioError, TranscriptionError, PolicyDeniedError) as error:
             with self._records.write() as tx:
@@ -159,7 +144,7 @@ class Consultation:
 
     def _keep(self, encounter_id: EncounterId, transcript: Transcript, actor: Actor) -> None:
         with self._records.write() as tx:
-            _require_consent(tx, encounter_id)  # transcribing took minutes: the answer of now counts
+            require_consent(tx, encounter_id)  # transcribing took minutes: the answer of now counts
             digest = tx.transcripts.store(encounter_id, transcript)
             event = TranscriptionCompleted(
                 encounter=encounter_id,
@@ -239,66 +224,12 @@ class Consultation:
         model, verified = generator.identity, generator.confirm()
         template = load_template(case.encounter.template)
         action = _ACTIONS[case.encounter.kind]
-        prompt = build_prompt(template, case.transcript, model, action)
-        # (3) decide
-        asked = self._asking.ask(case, prompt, template, actor, model_verified=verified)
-        decision = asked.decision
-        # (5) a denial stops here
-        if isinstance(decision, Deny):
-            self._deny(case, decision, asked.request, prompt, actor)
-        if isinstance(decision, Redact):
-            prompt = build_prompt(template, redact_transcript(case.transcript, case.identifiers), model, action)
-        # (4) release: recorded and committed before the prompt may leave
-        event = authorization(case, decision, prompt, GenerationId(new_id()), purpose=asked.request.context.purpose)
-        try:
-            return self._gate.release(
-                decision,
-                prompt,
-                event,
-                record=lambda authorized: self._begin(authorized, asked.request, actor),
-                known=case.identifiers,
-            )
-        except PolicyError as error:  # an obligation cannot be kept: that is a no, and is recorded like one
-            self._deny(case, refusal(error, decision.policy_set), asked.request, prompt, actor)
 
-    def _begin(self, event: GenerationAuthorized, request: PolicyRequest, actor: Actor) -> Entry:
-        encounter_id = EncounterId(request.encounter)
-        with self._records.write() as tx:
-            _require_consent(tx, encounter_id)  # withdrawn since the decision: nothing may leave
-            patient_id = tx.encounters.get(encounter_id).patient_id
-            entry = tx.append(event, actor=actor, patient_id=patient_id, detail=facts_of(request))
-            tx.generations.begin(
-                GenerationId(event.generation),
-                encounter_id=encounter_id,
-                audit_seq=entry.seq,
-                prompt_sha256=event.prompt_sha256,
-                model=event.model,
-                model_sha256=event.model_sha256,
-                template_sha256=event.template_sha256,
-            )
-        return entry
+        def prompt(*, redact: bool) -> Prompt:
+            said = redact_transcript(case.transcript, case.identifiers) if redact else case.transcript
+            return build_prompt(template, said, model, action)
 
-    def _deny(self, case: Case, decision: Deny, request: PolicyRequest, prompt: Prompt, actor: Actor) -> NoReturn:
-        event = GenerationDenied(
-            encounter=case.encounter.id,
-            patient=case.pseudonym,
-            action=prompt.action.value,
-            purpose=request.context.purpose,
-            policy_set=decision.policy_set,
-            policies=decision.policies,
-            obligations=(),
-            model=prompt.model.id,
-            template=prompt.template,
-            transcript_sha256=case.transcript_sha256,
-            reason_codes=tuple(reason.code for reason in decision.reasons),
-        )
-        with self._records.write() as tx:
-            tx.append(event, actor=actor, patient_id=case.encounter.patient_id, detail=facts_of(request))
-        raise PolicyDeniedError(
-            "the policy denied this generation",
-            policies=decision.policies or tuple(reason.code for reason in decision.reasons),
-            hint="; ".join(reason.message for reason in decision.reasons),
-        )
+        return self._releasing.release(case, prompt, template, actor, model_verified=verified)
 
     def _complete(
         self, encounter_id: EncounterId, released: ReleasedPrompt, generator: Generator, actor: Actor
@@ -309,9 +240,9 @@ class Consultation:
             completion = generator.generate(
                 released, progress=lambda done, total: self._report(encounter_id, Stage.GENERATE, done / max(total, 1))
             )
-            _obligations(released.authorized).check_answer(completion, released.prompt)
+            obligations_of(released.authorized).check_answer(completion, released.prompt)
             with self._records.read() as tx:
-                _require_consent(tx, encounter_id)  # writing took a while: the answer of now counts
+                require_consent(tx, encounter_id)  # writing took a while: the answer of now counts
         except (GenerationError, PolicyDeniedError) as error:
             with self._records.write(closing=True) as tx:
                 tx.generations.fail(generation, error.code)
@@ -319,7 +250,7 @@ class Consultation:
                 tx.append(failed, actor=actor, patient_id=tx.encounters.get(encounter_id).patient_id)
             raise
         with self._records.write(closing=True) as tx:
-            _require_consent(tx, encounter_id)
+            require_consent(tx, encounter_id)
             tx.generations.complete(generation, completion)
             event = GenerationCompleted(
                 generation=generation,
@@ -354,7 +285,7 @@ class Consultation:
         try:
             drafts = _statements(generation.completion, template, case.transcript)
             note = verify(drafts, case.transcript, template=template.id, model=generation.model)
-            _obligations(self._records.audit.entry(generation.audit_seq)).check_note(note)
+            obligations_of(self._records.audit.entry(generation.audit_seq)).check_note(note)
         except GenerationError as error:
             self._reject(generation, error.code, actor)
             raise
@@ -362,7 +293,7 @@ class Consultation:
         # (8) seal and store; the repository appends `note.drafted` in the same transaction
         self._enter(encounter_id, Stage.STORE)
         with self._records.write() as tx:
-            _require_consent(tx, encounter_id)
+            require_consent(tx, encounter_id)
             tx.notes.store_draft(encounter_id, note, generation_id=generation.id, actor=actor)
             tx.encounters.mark(encounter_id, state=EncounterState.DRAFTED)
         self._progress(Stage.STORE, 1.0)
@@ -413,7 +344,7 @@ class Consultation:
             self._looked = now
             with self._records.read() as tx:
                 tx.encounters.require_living(encounter_id)
-                _require_consent(tx, encounter_id)
+                require_consent(tx, encounter_id)
         self._progress(stage, done)
 
     def _enter(self, encounter_id: EncounterId, stage: Stage) -> None:
@@ -463,23 +394,6 @@ def _statements(completion: Completion, template: Template, transcript: Transcri
             "the model wrote nothing", code="output_empty", hint="the transcript may hold nothing for this template"
         )
     return drafts
-
-
-def _obligations(entry: Entry) -> Obligations:
-    """Return what the decision obliges to, as it was recorded."""
-    event = from_canonical(entry.event, entry.body)
-    if not isinstance(event, GenerationAuthorized):
-        raise AuditError(f"audit entry `{entry.seq}` is not the authorization it should be", code="audit_damaged")
-    return Obligations.parse(event.obligations)
-
-
-def _require_consent(tx: Transaction, encounter_id: EncounterId) -> None:
-    if tx.encounters.get(encounter_id).consent is not Consent.GIVEN:
-        raise PolicyDeniedError(
-            "the patient's consent is not recorded as given",
-            code="consent_missing",
-            hint="nothing was stored; record the patient's answer, then try again",
-        )
 
 
 def _is_unfinished(tx: Transaction, encounter_id: EncounterId) -> bool:

@@ -23,6 +23,7 @@ PatientId = NewType("PatientId", str)
 EncounterId = NewType("EncounterId", str)
 RecordingId = NewType("RecordingId", str)
 NoteId = NewType("NoteId", str)
+DocumentId = NewType("DocumentId", str)
 GenerationId = NewType("GenerationId", str)
 UserId = NewType("UserId", str)
 
@@ -256,6 +257,36 @@ class Note(_Value):
         return tuple(s.id for s in self.statements if s.status is StatementStatus.FLAGGED)
 
 
+class Document(_Value):
+    """A text made from a signed note, as shown to the clinician: a letter, instructions for the patient.
+
+    Attributes:
+        template: id of the document's template; `template_sha256` its digest.
+        title, opening, closing, headings (section, its title, and what stands there if nothing else does; in
+            order): what is on the paper beside the sentences, as the template had it.
+        for_patient: it is read by the patient, and does not name them.
+        source_sha256: digest of the note and its addenda that the sentences were held against.
+        recipient: whom it is for, in the clinician's words; empty where the template has none.
+        text: the sentences.  Their evidence names statements of the note (`n3`), or sentences of addenda (`a1.2`).
+    """
+
+    template: str
+    template_sha256: str
+    title: str
+    opening: str | None = None
+    closing: str | None = None
+    headings: tuple[tuple[str, str, str], ...]
+    for_patient: bool = False
+    source_sha256: str
+    recipient: str = ""
+    text: Note
+
+    @property
+    def kept(self) -> tuple[Statement, ...]:
+        """The sentences that stand in it."""
+        return tuple(s for s in self.text.statements if s.status is not StatementStatus.REMOVED)
+
+
 # --- generation -----------------------------------------------------------------------------------
 
 
@@ -308,6 +339,10 @@ class ModelIdentity(_Value):
     profile: str
     style: PromptStyle
     context_tokens: int
+
+
+NO_MODEL = ModelIdentity(id="none", sha256="0" * 64, profile="none", style=PromptStyle.COMPLETION, context_tokens=0)
+"""Stands where a model would: for a text that is put together from quotes, and of which no model sees anything."""
 
 
 class Message(_Value):

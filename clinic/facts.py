@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Protocol
 
-from clinic.audit.events import GenerationAuthorized
+from clinic.audit.events import GenerationAuthorized, GenerationDenied
 from clinic.domain import Actor, EncounterKind, GenerationId, NoteStanding, Prompt, Transcript
-from clinic.generation.prompts import Template, estimate_tokens
-from clinic.policy.decision import Permit, Redact
+from clinic.generation.prompts import estimate_tokens
+from clinic.policy.decision import Deny, Permit, Redact
 from clinic.policy.detectors.identifiers import KnownIdentifiers, find
 from clinic.policy.detectors.injection import score
 from clinic.policy.detectors.neutralise import hidden_count
@@ -30,6 +31,20 @@ _MS_PER_WORD = 400
 
 REQUEST_WORDS = 200
 """What is typed and no longer than this may be a request in the place of a text; a longer one is a text."""
+
+
+class Named(Protocol):
+    """What a template is known by: of a note, or of a document."""
+
+    @property
+    def id(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def sha256(self) -> str:
+        """Digest of everything that it says."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +94,7 @@ def purpose_of(policy_set: PolicySet | None) -> Purpose:
 def policy_context(
     case: Case,
     prompt: Prompt,
-    template: Template,
+    template: Named,
     actor: Actor,
     *,
     model_verified: bool,
@@ -140,6 +155,23 @@ def authorization(
         template=prompt.template,
         template_sha256=prompt.template_sha256,
         transcript_sha256=case.transcript_sha256,
+    )
+
+
+def denial(case: Case, decision: Deny, prompt: Prompt, *, purpose: Purpose) -> GenerationDenied:
+    """Return the event that records a no."""
+    return GenerationDenied(
+        encounter=case.encounter.id,
+        patient=case.pseudonym,
+        action=prompt.action.value,
+        purpose=purpose,
+        policy_set=decision.policy_set,
+        policies=decision.policies,
+        obligations=(),
+        model=prompt.model.id,
+        template=prompt.template,
+        transcript_sha256=case.transcript_sha256,
+        reason_codes=tuple(reason.code for reason in decision.reasons),
     )
 
 

@@ -96,9 +96,12 @@ def notices(records: Records, encounter_id: EncounterId) -> tuple[str, ...]:
     """Return what the policy obliges us to tell the clinician about a draft, as recorded in the audit log."""
     with records.read() as tx:
         generation = tx.generations.completed_for(encounter_id)
-    if generation is None:
-        return ()
-    entry = next(iter(records.audit.entries(first=generation.audit_seq, last=generation.audit_seq)))
+    return () if generation is None else notices_of(records, generation.audit_seq)
+
+
+def notices_of(records: Records, audit_seq: int) -> tuple[str, ...]:
+    """Return what an authorization, by the number of its entry, obliges us to tell the clinician."""
+    entry = next(iter(records.audit.entries(first=audit_seq, last=audit_seq)))
     event = from_canonical(entry.event, entry.body)
     obligations = event.obligations if isinstance(event, GenerationAuthorized) else ()
     return tuple(text for obligation, text in _NOTICES.items() if obligation in obligations)

@@ -21,6 +21,7 @@ from clinic.cli.common import (
     read_stream,
 )
 from clinic.config import PolicyConfig
+from clinic.documents.template import document_ids, load_document_template
 from clinic.domain import OPERATOR
 from clinic.errors import InputError, PolicyError
 from clinic.generation.profiles import load_profile
@@ -191,11 +192,12 @@ def pins(*, as_json: bool) -> None:
     config = load_config()
     model = load_profile(config.generation.profile, config.profiles_dir).identity
     templates = {name: load_template(name).sha256 for name in template_ids()}
+    documents = {name: load_document_template(name).sha256 for name in document_ids()}
     if as_json:
-        print_json({"model": model.id, "model_sha256": model.sha256, "templates": templates})
+        print_json({"model": model.id, "model_sha256": model.sha256, "templates": templates, "documents": documents})
         return
     out.print(f'    "{model.sha256}"  // {model.id}', markup=False)
-    for name, digest in templates.items():
+    for name, digest in {**templates, **documents}.items():
         out.print(f'    {{ id: "{name}", sha256: "{digest}" }},', markup=False)
 
 

@@ -35,8 +35,13 @@ def passages(ask: Ask, section: Section, template: Template, segments: Sequence[
 
 def is_cued(ask: Ask, text: str) -> bool:
     """Say whether a cue of `ask` occurs in `text`."""
+    return has_cue(ask.cues, text)
+
+
+def has_cue(cues: Iterable[str], text: str) -> bool:
+    """Say whether one of `cues` occurs in `text`: `word` as a whole, `word*` as its beginning."""
     spoken = text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
-    return any(_pattern(cue).search(spoken) for cue in ask.cues)
+    return any(_pattern(cue).search(spoken) for cue in cues)
 
 
 def _left_by_others(section: Section, template: Template, segments: Sequence[Segment]) -> list[Segment]:

@@ -359,6 +359,39 @@ class AddendumRow(Base):
     created_at: Mapped[datetime]
 
 
+class DocumentRow(Base):
+    """A document made from a signed note.  It ends once: issued (the signature is sealed), or discarded."""
+
+    __tablename__ = "documents"
+    __table_args__ = (Index(None, "encounter_id"), Index(None, "patient_id"), _STRICT)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    encounter_id: Mapped[str] = mapped_column(ForeignKey("encounters.id"))
+    patient_id: Mapped[str] = mapped_column(ForeignKey("patients.id"))
+    generation_id: Mapped[str] = mapped_column(ForeignKey("generations.id"))
+    clinician_id: Mapped[str]
+    template: Mapped[str]
+    signed_version: Mapped[int | None]
+    signed_at: Mapped[datetime | None]
+    signature: Mapped[Sealed | None]
+    discarded_at: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+
+
+class DocumentVersionRow(Base):
+    """One version of a document; never changed."""
+
+    __tablename__ = "document_versions"
+    __table_args__ = _STRICT
+
+    document_id: Mapped[str] = mapped_column(ForeignKey("documents.id"), primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    author_id: Mapped[str]
+    content_sha256: Mapped[str]
+    document: Mapped[Sealed]
+    created_at: Mapped[datetime]
+
+
 def _never(table: str, verb: str, condition: str = "") -> str:
     when = f" WHEN {condition}" if condition else ""
     name = f"{table}_no_{verb.lower()}"
@@ -369,6 +402,8 @@ def _never(table: str, verb: str, condition: str = "") -> str:
 
 
 _SIGNED: Final = "(SELECT signed_version FROM notes WHERE id = NEW.note_id)"
+
+_ENDED: Final = "(SELECT coalesce(signed_at, discarded_at) FROM documents WHERE id = NEW.document_id)"
 
 TRIGGERS: Final[tuple[str, ...]] = (
     _never("transcripts", "UPDATE"),
@@ -381,6 +416,11 @@ TRIGGERS: Final[tuple[str, ...]] = (
     _never("note_addenda", "INSERT", f"{_SIGNED} IS NULL"),
     _never("notes", "UPDATE", "OLD.signed_version IS NOT NULL"),
     _never("notes", "DELETE"),
+    _never("document_versions", "UPDATE"),
+    _never("document_versions", "DELETE"),
+    _never("document_versions", "INSERT", f"{_ENDED} IS NOT NULL"),
+    _never("documents", "UPDATE", "coalesce(OLD.signed_at, OLD.discarded_at) IS NOT NULL"),
+    _never("documents", "DELETE"),
     _never("patients", "UPDATE", "OLD.shredded_at IS NOT NULL"),
     _never("patients", "DELETE"),
 )

@@ -35,6 +35,7 @@ from clinic.domain import Actor, Clock, GlassReason, Role, ShredReason, utc_now
 from clinic.errors import DecryptionError, StorageError
 from clinic.records import factors, glass, invitations, login, passkeys
 from clinic.records.answers import Answers
+from clinic.records.documents import Documents
 from clinic.records.encounters import Encounters
 from clinic.records.engine import read_transaction, truncate_journal, write_transaction
 from clinic.records.factors import SecondFactors
@@ -75,6 +76,7 @@ class Transaction:
         self.transcripts = Transcripts(work)
         self.generations = Generations(work)
         self.notes = Notes(work)
+        self.documents = Documents(work)
         self.shredding = Shredding(work)
         self.tokens = Tokens(work)
         self.answers = Answers(work)

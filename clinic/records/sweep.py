@@ -32,12 +32,15 @@ from clinic.audit.tables import audit_entries
 from clinic.domain import Completion, Consent, EncounterState
 from clinic.errors import DecryptionError, RecordError
 from clinic.records.answers import Answers
+from clinic.records.documents import Documents
 from clinic.records.factors import SecondFactors
 from clinic.records.generations import GenerationState
 from clinic.records.invitations import Invitations
 from clinic.records.models import (
     AddendumRow,
     ApiTokenRow,
+    DocumentRow,
+    DocumentVersionRow,
     EncounterRow,
     FactorRoleRow,
     GenerationRow,
@@ -140,7 +143,7 @@ def _read(entries: Iterable[Entry]) -> _Log:
     log = _Log()
     for entry in entries:
         event = events.from_canonical(entry.event, entry.body)
-        for about in (_accounts, _factors, _tokens, _encounters, _speech, _generations, _notes):
+        for about in (_accounts, _factors, _tokens, _encounters, _speech, _generations, _notes, _documents):
             about(log, event, entry.actor)
     return log
 
@@ -260,6 +263,22 @@ def _notes(log: _Log, event: events.AuditEvent, actor: str) -> None:
             pass
 
 
+def _documents(log: _Log, event: events.AuditEvent, actor: str) -> None:
+    match event:
+        case events.DocumentDrafted():
+            made = (event.document, event.encounter, event.generation, event.template, actor)
+            log.facts.add(("document", *made))
+            log.facts.add(("document_version", event.document, str(event.version), event.content_sha256, actor))
+        case events.DocumentEdited():
+            log.facts.add(("document_version", event.document, str(event.version), event.content_sha256, actor))
+        case events.DocumentSigned():
+            log.facts.add(("document_signed", event.document, str(event.version)))
+        case events.DocumentDiscarded():
+            log.facts.add(("document_discarded", event.document))
+        case _:
+            pass
+
+
 # --- what the database holds ------------------------------------------------------------------------
 
 
@@ -295,6 +314,13 @@ def _queries() -> Iterator[tuple[str, Select[*tuple[Any, ...]]]]:
     yield "signature", select(NoteRow.id, NoteRow.signed_version).where(NoteRow.signed_version.is_not(None))
     version = (NoteVersionRow.note_id, NoteVersionRow.version, NoteVersionRow.content_sha256, NoteVersionRow.author_id)
     yield "note_version", select(*version)
+    made = (DocumentRow.encounter_id, DocumentRow.generation_id, DocumentRow.template, DocumentRow.clinician_id)
+    yield "document", select(DocumentRow.id, *made)
+    saved = (DocumentVersionRow.version, DocumentVersionRow.content_sha256, DocumentVersionRow.author_id)
+    yield "document_version", select(DocumentVersionRow.document_id, *saved)
+    issued = DocumentRow.signed_version.is_not(None)
+    yield "document_signed", select(DocumentRow.id, DocumentRow.signed_version).where(issued)
+    yield "document_discarded", select(DocumentRow.id).where(DocumentRow.discarded_at.is_not(None))
     yield "addendum", select(AddendumRow.note_id, AddendumRow.id, AddendumRow.content_sha256, AddendumRow.author_id)
 
 
@@ -378,6 +404,7 @@ def _unreadable(work: UnitOfWork, shredded: frozenset[str], *, deep: bool) -> It
         ("transcript", select(TranscriptRow.encounter_id, TranscriptRow.patient_id).distinct(), _open_transcripts),
         ("generation", select(GenerationRow.id, GenerationRow.patient_id), _open_answer),
         ("note", select(NoteRow.encounter_id, NoteRow.patient_id), _open_note),
+        ("document", select(DocumentRow.id, DocumentRow.patient_id), lambda work, i: Documents(work).check_all(i)),
     ]
     if deep:
         recordings = select(RecordingRow.id, RecordingRow.patient_id).where(_completed())

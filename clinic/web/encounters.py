@@ -26,6 +26,7 @@ from clinic.records.recordings import Recording
 from clinic.records.records import Transaction
 from clinic.web import note_templates, omissions, processing, red_flags, sessions, speaking, wording
 from clinic.web.access import allow
+from clinic.web.document_lists import kinds, listing
 from clinic.web.forms import ConsentForm, EncounterForm, TextForm
 from clinic.web.ports import services
 
@@ -106,6 +107,7 @@ def render(
         page = load(tx, encounter_id)
         record_view(tx, page.encounter)
         speakers = speaking.view(tx, page.encounter, page.transcript, own=page.own)
+        documents = tx.documents.for_encounter(encounter_id)
         names = tx.users.names()
     return render_template(
         "encounters/show.html",
@@ -118,6 +120,8 @@ def render(
         missing=omissions.views(page.encounter.template, page.note, page.transcript),
         red_flags=red_flags.views(page.transcript),
         speakers=speakers,
+        documents=listing(documents),
+        document_kinds=kinds(),
         problems=problems or {},
         values=values or {},
         attestation=ATTESTATION,

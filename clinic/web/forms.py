@@ -293,6 +293,32 @@ class SignForm(VersionForm):
     problems = {"attestation": "tick the statement that you have read the note"}
 
 
+class NewDocumentForm(Form):
+    """Which document is wanted."""
+
+    template: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,64}$")]
+    recipient: Annotated[str, Field(max_length=200)] = ""
+    problems = {
+        "template": "choose a kind of document",
+        "recipient": "name whom it is for in at most 200 characters",
+    }
+
+
+class RecipientForm(VersionForm):
+    """Whom a document is for."""
+
+    recipient: Annotated[str, Field(max_length=200)] = ""
+    problems = {"recipient": "name whom it is for in at most 200 characters"}
+
+
+class SentenceForm(VersionForm):
+    """A sentence of the signed note that is taken into a document."""
+
+    sentence: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
+    section: Annotated[str, Field(min_length=1, max_length=100)]
+    problems = {"sentence": "choose a sentence of the note", "section": "choose a section of the document"}
+
+
 class CopyForm(Form):
     """How a note is taken off the page."""
 

@@ -21,6 +21,7 @@ from clinic.generation.template import title
 from clinic.records.patients import PatientData
 from clinic.web import sessions
 from clinic.web.access import allow
+from clinic.web.document_lists import by_encounter, listing
 from clinic.web.forms import FormError, PatientForm, SearchForm
 from clinic.web.note_templates import choices
 from clinic.web.ports import services
@@ -97,12 +98,14 @@ def show(patient_id: str) -> ResponseReturnValue:
         encounters = tx.encounters.for_patient(patient.id)
         signed = newest_signed(tx, encounters)
         names = tx.users.names()
+        documents = tx.documents.for_patient(patient.id)
     return render_template(
         "patients/show.html",
         patient=patient,
         encounters=encounters,
         quoted=up_front(*signed),
         names=names,
+        documents=by_encounter(listing(documents)),
         titles={template_id: title(template_id) for template_id in {e.template for e in encounters}},
         kinds=tuple(EncounterKind),
         note_templates=choices(),

@@ -14,6 +14,7 @@ from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException
 
 from clinic.audit.accounting import Use
+from clinic.documents.assembly import Origin
 from clinic.domain import (
     Consent,
     EncounterKind,
@@ -143,6 +144,22 @@ CHECKED = {
     StatementStatus.FLAGGED: "To check",
 }
 """What a sentence is told to be while it is typed: of all statuses, verification gives these."""
+DOCUMENT_STATES = {
+    "draft": "Draft",
+    "signed": "Issued",
+    "discarded": "Discarded",
+}
+"""Where a document made from a signed note stands."""
+ORIGINS = {
+    Origin.QUOTED: "Quoted from the note",
+    Origin.OWN: "Your words",
+}
+"""Where the words of a sentence of a document come from."""
+CHECKED_AGAINST_NOTE = {
+    StatementStatus.SUPPORTED: "Supported by the signed note",
+    StatementStatus.EDITED: "Supported by the signed note",
+    StatementStatus.FLAGGED: "To check",
+}
 CHECKED_HERE = "Checked against what was said while you type."
 ROLES = {
     Role.CLINICIAN: "Clinician",

@@ -15,6 +15,7 @@ from playwright.sync_api import Page
 from clinic.domain import Consent, EncounterKind, EncounterState, Stage
 from tests.browser.conftest import NewPage
 from tests.browser.pages_world import CLINICIAN, Site
+from tests.browser.test_document_page import drafted, issued
 from tests.browser.test_take_out import signed
 from tests.browser.test_two_tabs import edit, elsewhere
 
@@ -97,6 +98,10 @@ def every_page(site: Site) -> Iterator[Visit]:
     yield Visit("review-typing", lambda page: edit(page, stale, "Cough for nine weeks."))
     yield Visit("signed", to(f"/encounters/{done.id}"))
     yield Visit("draft-and-final", to(f"/encounters/{reviewed.id}/note/versions"))
+    yield Visit("letter-draft", to(f"/documents/{drafted(site, 'Accessible Letter').id}"))
+    sheet = drafted(site, "Accessible Sheet", "patient_instructions")
+    yield Visit("instructions-draft", to(f"/documents/{sheet.id}"))
+    yield Visit("letter-issued", to(f"/documents/{issued(site, 'Accessible Issued').id}?print=large"))
     yield Visit("password", to("/password"))
     yield Visit("second-factor", to("/second-factor"))
     yield Visit("not-found", to("/nowhere"))

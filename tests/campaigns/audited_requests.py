@@ -120,7 +120,7 @@ def open_flow(config: Config, socket: Path, order: Order) -> tuple[Records, Cons
     late = _LateClient(socket, profile=PROFILE, timeout_s=20)
     late.gate = _LateGate(records.audit)
     flow = build_consultation(config, records, generator=lambda: late)
-    flow._gate = late.gate
+    flow._releasing._gate = late.gate
     return records, flow
 
 

@@ -277,7 +277,7 @@ class Clinic:
 
     def _flow(self, client: WatchedClient) -> Consultation:
         flow = build_consultation(self.config, self.records, generator=lambda: client)
-        flow._asking = _Listening(flow._asking, self)
+        flow._releasing._asking = _Listening(flow._releasing._asking, self)
         return flow
 
     def _admit(self, turns: Turns) -> Person:

@@ -22,7 +22,7 @@ from clinic.records.patients import Patient
 from clinic.web.access import allow
 from clinic.web.ports import services
 from tests.conftest import SAMPLE
-from tests.functional.web_world import CANARY, NOTE, ORIGIN, TRANSCRIPT, Browser, World
+from tests.functional.web_world import CANARY, NOTE, ORIGIN, SIGNED, TRANSCRIPT, Browser, World
 
 SHOWN: Final = (
     CANARY,
@@ -30,6 +30,7 @@ SHOWN: Final = (
     "1961-03-05",
     *(segment.text for segment in TRANSCRIPT.segments),
     *(statement.text for statement in NOTE.statements),
+    *(text for _, text in SIGNED),
 )
 """What is a patient's: it must not leave without an entry."""
 
@@ -46,6 +47,8 @@ READS: Final = frozenset(
         "note.edited",
         "note.exported",
         "note.copied",
+        "document.edited",
+        "document.copied",
     }
 )
 """Events that say who saw what.  `note.edited`: the answer to an edit is the draft, which the entry names."""
@@ -104,6 +107,7 @@ def forms() -> Iterator[dict[str, str]]:
 def walk(world: World, patient: Patient) -> list[Shown]:
     """Ask for everything, by every role, as a page and as a script does."""
     drafted, spoken = world.drafted(patient), world.encounter(patient)
+    document = world.document(world.signed(patient))
     with world.records.write() as tx:
         recording = tx.recordings.start(spoken.id, mime="audio/flac", actor=world.actor())
         audio = SAMPLE.read_bytes()
@@ -124,6 +128,7 @@ def walk(world: World, patient: Patient) -> list[Shown]:
                     "pseudonym": world.records.audit.pseudonym(patient.id),
                     "encounter_id": encounters.get(rule.endpoint.split(".")[0], drafted.id),
                     "recording_id": recording.id,
+                    "document_id": document.id,
                 }
                 if method in (rule.methods or ()) and rule.endpoint not in {"static", "auth.sign_out"}:
                     ask(browser, method, adapter.build(rule.endpoint, values_of(rule, ids), method=method))
@@ -151,7 +156,7 @@ def test_every_route_that_shows_a_patient_has_recorded_it(world: World, patient:
     found = walk(world, patient)
     shown = {each.endpoint for each in found}
     assert {"patients.index", "patients.show", "patients.edit", "patients.search"} <= shown
-    assert {"encounters.show", "notes.draft", "recordings.clip"} <= shown
+    assert {"encounters.show", "notes.draft", "recordings.clip", "documents.show", "documents.piece"} <= shown
     assert unrecorded(found) == set()
 
 

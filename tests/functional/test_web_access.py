@@ -30,7 +30,10 @@ PUBLIC = {
     "metrics.show",  # to whoever has the token: test_metrics.py
     "static",
 }
-CLINICAL = {"day", "patients", "encounters", "recordings", "notes", "checking", "speakers", "versions", "copies"}
+CLINICAL = {
+    *("day", "patients", "encounters", "recordings", "notes", "checking", "speakers", "versions", "copies"),
+    "documents",
+}
 UNSAFE = {"POST", "PUT", "PATCH", "DELETE"}
 
 

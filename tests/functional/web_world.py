@@ -13,6 +13,8 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from clinic.config import Config
+from clinic.documents.drafting import Drafting
+from clinic.documents.template import load_document_template
 from clinic.domain import (
     Actor,
     Consent,
@@ -31,6 +33,7 @@ from clinic.domain import (
     Word,
 )
 from clinic.errors import JobError
+from clinic.records.documents import StoredDocument
 from clinic.records.encounters import Encounter
 from clinic.records.patients import Patient
 from clinic.records.records import Records
@@ -226,6 +229,26 @@ class World:
             tx.notes.store_draft(encounter.id, NOTE, generation_id=None, actor=self.actor())
             return tx.encounters.mark(encounter.id, state=EncounterState.DRAFTED)
 
+    def signed(self, patient: Patient, sentences: tuple[tuple[str, str], ...] = ()) -> Encounter:
+        """Return an encounter with a signed note of `SIGNED`, or of other sentences with their sections."""
+        statements = tuple(
+            Statement(id=f"n{i}", section=section, text=text, status=StatementStatus.SUPPORTED)
+            for i, (section, text) in enumerate(sentences or SIGNED, start=1)
+        )
+        encounter = self.encounter(patient)
+        with self.records.write() as tx:
+            tx.transcripts.store(encounter.id, TRANSCRIPT)
+            note = Note(template="soap", model="gemma-3-270m", statements=statements)
+            tx.notes.store_draft(encounter.id, note, generation_id=None, actor=self.actor())
+            tx.encounters.mark(encounter.id, state=EncounterState.DRAFTED)
+            tx.notes.sign(encounter.id, expected_version=1, attestation="Read.", actor=self.actor())
+            return tx.encounters.get(encounter.id)
+
+    def document(self, encounter: Encounter, kind: str = "referral_letter") -> StoredDocument:
+        """Have a document drafted from a signed note."""
+        drafting = Drafting(self.records, self.services.policy.current)
+        return drafting.draft(encounter.id, load_document_template(kind), actor=self.actor())
+
     def events(self) -> list[str]:
         """Return the names of all audit events."""
         return [entry.event for entry in self.records.audit.entries()]
@@ -239,6 +262,14 @@ def spoken(number: int, text: str, start: float) -> Segment:
     )
     return Segment(id=f"s{number}", text=text, start=words[0].start, end=words[-1].end, confidence=0.9, words=words)
 
+
+SIGNED = (
+    ("subjective", "Cough for two weeks."),
+    ("subjective", "Allergic to penicillin, which gave a rash."),
+    ("assessment", "Probable bronchitis."),
+    ("plan", "Doxycycline 100 mg twice daily for 7 days."),
+    ("plan", "Return if breathing gets worse."),
+)
 
 TRANSCRIPT = Transcript(
     segments=(

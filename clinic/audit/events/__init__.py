@@ -46,6 +46,13 @@ from clinic.audit.events.backups import (
     BackupRemoved,
     BackupRestored,
 )
+from clinic.audit.events.documents import (
+    DocumentCopied,
+    DocumentDiscarded,
+    DocumentDrafted,
+    DocumentEdited,
+    DocumentSigned,
+)
 from clinic.audit.events.generation import (
     GenerationAuthorized,
     GenerationCompleted,
@@ -157,6 +164,11 @@ __all__ = [
     "Count",
     "CredentialRenewed",
     "Digest",
+    "DocumentCopied",
+    "DocumentDiscarded",
+    "DocumentDrafted",
+    "DocumentEdited",
+    "DocumentSigned",
     "EncounterOpened",
     "EncounterViewed",
     "FactorEnrolled",

@@ -8,7 +8,7 @@ from dataclasses import fields
 from operator import itemgetter
 from typing import Any, Final, get_type_hints
 
-from clinic.audit.events import accounts, backups, generation, keys, log, patients, software, speech, tokens
+from clinic.audit.events import accounts, backups, documents, generation, keys, log, patients, software, speech, tokens
 from clinic.audit.events.schema import FIELDS, AuditEvent, Kind
 from clinic.errors import AuditError
 
@@ -19,6 +19,7 @@ EVENTS: Final[tuple[type[AuditEvent], ...]] = (
     *patients.EVENTS,
     *speech.EVENTS,
     *generation.EVENTS,
+    *documents.EVENTS,
     *backups.EVENTS,
     *tokens.EVENTS,
     *software.EVENTS,

@@ -15,6 +15,7 @@ from clinic.audit.events import GenerationAuthorized
 from clinic.domain import (
     Actor,
     Completion,
+    Document,
     EncounterKind,
     Evidence,
     GenerationId,
@@ -136,3 +137,23 @@ def as_thief(path: Path, *statements: str) -> None:
             connection.execute(f"DROP TRIGGER {name}")
         for statement in statements:
             assert connection.execute(statement).rowcount != 0, "the attack must hit a row"
+
+
+def make_document(text: str = "Canary letter.", *, flagged: bool = False, section: str = "request") -> Document:
+    """Return a document of one sentence."""
+    statement = Statement(
+        id="n1",
+        section=section,
+        text=text,
+        status=StatementStatus.FLAGGED if flagged else StatementStatus.SUPPORTED,
+        reasons=(Reason(code="unsupported", message="nothing said supports this"),) if flagged else (),
+    )
+    return Document(
+        template="referral_letter",
+        template_sha256="d" * 64,
+        title="Referral letter",
+        headings=(("request", "Reason for referral", ""),),
+        source_sha256="c" * 64,
+        recipient="Dr Canary",
+        text=Note(template="referral_letter", model="none", statements=(statement,)),
+    )

@@ -31,6 +31,7 @@ from tests.unit.records.records_world import (
     as_thief,
     begin_generation,
     make_completion,
+    make_document,
     make_note,
     make_transcript,
     open_encounter,
@@ -62,6 +63,11 @@ CLEAR_COLUMNS = {
     },
     "notes": {"id", "encounter_id", "patient_id", "generation_id", "signed_at", "created_at"},
     "note_versions": {"note_id", "author_id", "content_sha256", "created_at"},
+    "documents": {
+        *("id", "encounter_id", "patient_id", "generation_id", "clinician_id", "template", "signed_at"),
+        *("discarded_at", "created_at"),
+    },
+    "document_versions": {"document_id", "author_id", "content_sha256", "created_at"},
     "note_addenda": {"id", "note_id", "author_id", "content_sha256", "created_at"},
 }
 
@@ -76,6 +82,7 @@ CANARIES = (
     *("canary wharfington", "mrn-4711", "1961-02-03", "female", "canary cough", "canary number", "canary omission"),
     *("canary completion", "canary attestation", "canary addendum", "canary audio", "canary edit"),
     *("canary display", "canary-password", "canary tablet", "nightingale"),
+    *("canary sentence", "dr canary"),
 )
 
 
@@ -113,6 +120,14 @@ def fill(records: Records, number: str = "MRN-4711") -> World:
             tx.notes.sign(encounter.id, expected_version=2, attestation=f"Canary attestation {index}", actor=CLINICIAN)
             for _ in range(2):
                 tx.notes.add_addendum(encounter.id, f"Canary addendum {index}", CLINICIAN)
+            letter = begin_generation(tx, records, encounter)
+            tx.generations.complete(letter, make_completion(f"canary completion of a letter {index}"))
+            document = make_document(f"Canary sentence {index}.")
+            stored = tx.documents.store_draft(document, generation_id=letter, actor=CLINICIAN)
+            edited = make_document(f"Canary sentence, edited {index}.")
+            tx.documents.save(stored.id, edited, expected_version=1, actor=CLINICIAN)
+            issued = {"attestation": f"Canary attestation {index}", "source_sha256": document.source_sha256}
+            tx.documents.sign(stored.id, expected_version=2, actor=CLINICIAN, **issued)
     with records.write() as tx:
         running = tx.encounters.record_consent(open_encounter(tx, patient).id, Consent.GIVEN, CLINICIAN)
         recording = tx.recordings.start(running.id, mime="audio/webm", actor=CLINICIAN)
@@ -165,6 +180,8 @@ def read_everything(records: Records) -> int:
             assert tx.generations.completed_for(encounter.id) is not None
             assert tx.notes.get(encounter.id) is not None
             assert len(tx.notes.history(encounter.id)) == 2
+            for document in tx.documents.for_encounter(encounter.id):
+                tx.documents.check_all(document.id)
     return len(encounters) - len(patients)  # the one that runs, of each
 
 
