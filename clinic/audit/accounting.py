@@ -70,6 +70,7 @@ _USES: Final[dict[str, Use]] = {
     "patient.created": Use.CHANGED,
     "patient.updated": Use.CHANGED,
     "encounter.opened": Use.CHANGED,
+    "encounter.transferred": Use.CHANGED,
     "consent.recorded": Use.CHANGED,
     "recording.started": Use.CHANGED,
     "recording.completed": Use.CHANGED,

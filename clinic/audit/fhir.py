@@ -69,6 +69,7 @@ _BY_NAME: Final = {
     "document.drafted": _CREATE,
     "patient.updated": _UPDATE,
     "consent.recorded": _UPDATE,
+    "encounter.transferred": _UPDATE,
     "recording.completed": _UPDATE,
     "note.edited": _UPDATE,
     "speakers.corrected": _UPDATE,

@@ -16,7 +16,7 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, Select, and_, func, or_, select
 
-from clinic.audit.events import ConsentRecorded, EncounterOpened
+from clinic.audit.events import ConsentRecorded, EncounterOpened, EncounterTransferred
 from clinic.domain import (
     Actor,
     Consent,
@@ -30,7 +30,7 @@ from clinic.domain import (
 )
 from clinic.errors import InputError, RecordError
 from clinic.records.live_texts import LiveTexts
-from clinic.records.models import EncounterRow, PatientRow
+from clinic.records.models import EncounterRow, PatientRow, UserRow
 from clinic.records.work import UnitOfWork
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
@@ -148,6 +148,32 @@ class Encounters:
         states = (EncounterState.QUEUED.value, EncounterState.RUNNING.value)
         own = (EncounterRow.clinician_id == clinician_id, EncounterRow.id != beside, EncounterRow.state.in_(states))
         return self._work.session.scalar(select(func.count()).select_from(EncounterRow).where(*own)) or 0
+
+    def take_on(self, encounter_id: str, actor: Actor) -> Encounter:
+        """Make an encounter the actor's that has a draft and nobody who can finish it: see `can_be_taken_on`.
+
+        Raises:
+            RecordError: `step_unavailable` if there is no draft to take on, or its own clinician is here.
+        """
+        row = self._require(encounter_id)
+        if not self.can_be_taken_on(_encounter(row)):
+            raise RecordError(
+                "this encounter has no draft to take on, or a clinician of its own who can finish it",
+                code="step_unavailable",
+                hint="ask the clinician who opened it",
+            )
+        row.clinician_id = actor.user_id
+        row.updated_at = self._work.now()
+        event = EncounterTransferred(encounter=row.id, patient=self._work.pseudonym(row.patient_id))
+        self._work.append(event, actor=actor, patient_id=row.patient_id)
+        return _encounter(row)
+
+    def can_be_taken_on(self, encounter: Encounter) -> bool:
+        """Tell whether a draft was made on the command line, or its clinician's account is disabled."""
+        if encounter.state is not EncounterState.DRAFTED:
+            return False
+        owner = self._work.session.get(UserRow, encounter.clinician_id)
+        return owner is None or owner.disabled_at is not None
 
     def record_consent(self, encounter_id: str, consent: Consent, actor: Actor) -> Encounter:
         """Record the patient's answer."""

@@ -206,6 +206,10 @@ def _encounters(log: _Log, event: events.AuditEvent, actor: str) -> None:
         case events.EncounterOpened():
             log.facts.add(("encounter", event.encounter, event.patient, actor, event.kind, event.template))
             log.latest["consent", event.encounter] = (Consent.NOT_RECORDED.value,)
+        case events.EncounterTransferred():
+            taken = {fact for fact in log.facts if fact[:2] == ("encounter", event.encounter)}
+            log.facts -= taken
+            log.facts |= {(*fact[:3], actor, *fact[4:]) for fact in taken}
         case events.ConsentRecorded():
             log.latest["consent", event.encounter] = (event.consent,)
         case _:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from flask import Blueprint, Response, jsonify, redirect, render_template, url_for
+from flask import Blueprint, Response, flash, jsonify, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
 
 from clinic import capture
@@ -46,7 +46,9 @@ class EncounterPage:
     transcript: Transcript | None
     note: StoredNote | None
     clinician: str
-    """The name of the clinician who opened the encounter."""
+    """The name of the clinician whose encounter it is."""
+    may_take_on: bool = False
+    """Whether whoever looks at it may make it theirs."""
 
     @property
     def step(self) -> str:
@@ -181,6 +183,18 @@ def retry(encounter_id: str) -> ResponseReturnValue:
     return redirect(url_for("encounters.show", encounter_id=encounter_id), 303)
 
 
+@blueprint.post("/encounters/<id:encounter_id>/take-on")
+@allow(Role.CLINICIAN)
+def take_on(encounter_id: str) -> ResponseReturnValue:
+    """Make a draft one's own that nobody else can finish."""
+    with services().records.write() as tx:
+        encounter = tx.encounters.get(EncounterId(encounter_id))
+        capture.require_readable(encounter)
+        tx.encounters.take_on(encounter.id, sessions.actor())
+    flash("This encounter is yours now: check the draft and sign it.")
+    return redirect(url_for("encounters.show", encounter_id=encounter_id), 303)
+
+
 def load(tx: Transaction, encounter_id: EncounterId) -> EncounterPage:
     """Read what the page shows; without consent, only that it is missing."""
     encounter = tx.encounters.get(encounter_id)
@@ -196,6 +210,7 @@ def load(tx: Transaction, encounter_id: EncounterId) -> EncounterPage:
         tx.transcripts.current(encounter_id),
         tx.notes.get(encounter_id),
         clinician,
+        tx.encounters.can_be_taken_on(encounter),
     )
 
 

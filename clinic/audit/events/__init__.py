@@ -86,6 +86,7 @@ from clinic.audit.events.log import (
 from clinic.audit.events.patients import (
     ConsentRecorded,
     EncounterOpened,
+    EncounterTransferred,
     EncounterViewed,
     GlassBroken,
     NoteAmended,
@@ -170,6 +171,7 @@ __all__ = [
     "DocumentEdited",
     "DocumentSigned",
     "EncounterOpened",
+    "EncounterTransferred",
     "EncounterViewed",
     "FactorEnrolled",
     "FactorRefused",

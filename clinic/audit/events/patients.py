@@ -99,6 +99,15 @@ class EncounterViewed(AuditEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class EncounterTransferred(AuditEvent):
+    """A clinician took on an encounter whose own clinician cannot finish it: it is theirs from here."""
+
+    name: ClassVar[str] = "encounter.transferred"
+    encounter: Id
+    patient: Pseudonym
+
+
+@dataclass(frozen=True, slots=True)
 class ConsentRecorded(AuditEvent):
     """The patient's answer for this encounter."""
 
@@ -198,6 +207,7 @@ EVENTS: Final = (
     PatientShredded,
     ShreddingFinished,
     EncounterOpened,
+    EncounterTransferred,
     EncounterViewed,
     ConsentRecorded,
     GlassBroken,

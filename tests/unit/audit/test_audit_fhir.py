@@ -101,6 +101,7 @@ def test_the_events_about_patients_name_profiles() -> None:
         "patient.shredded": "PatientDelete",
         "encounter.opened": "PatientCreate",
         "encounter.viewed": "PatientRead",
+        "encounter.transferred": "PatientUpdate",
         "consent.recorded": "PatientUpdate",
     }
     assert {named[name]["outcome"] for name in ("generation.denied", "login.failed", "backup.failed")} == {"4"}
