@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -18,6 +17,7 @@ from clinic.audit.witness import verify_witnessed, witnessed
 from clinic.backup.history import History, history
 from clinic.backup.locate import at_hand
 from clinic.backup.schedule import health
+from clinic.box import Finding, clock, egress, gpu, listeners, model_socket, owners, swap, weights
 from clinic.bundle.installed import installed, unrecorded
 from clinic.config import Config, KeySource
 from clinic.crypto.keys import Keyring
@@ -27,33 +27,31 @@ from clinic.errors import ClinicError, ConfigError, PolicyError
 from clinic.generation.launcher import is_answering
 from clinic.generation.profiles import load_profile
 from clinic.home import guard_of, key_usage, open_records, sink_of
+from clinic.metrics import LEAST_TOKEN, token_of, witness_age
 from clinic.policy.activation import PolicyStore, policy_signer, require_tested
 from clinic.policy.golden import run as run_golden
 from clinic.records.engine import integrity_problems, open_engine
 from clinic.records.uses import LIMIT
 from clinic.weights import VOICE_ENCODER, WHISPER_BASE, assemble
 
+__all__ = ["Finding", "examine"]
+
 _LEAST_FREE_BYTES: Final = 2 << 30
 _NAMED: Final = 5
 _TWO_DAYS_H: Final = 48
 _RENEW_BEFORE: Final = timedelta(days=30)
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The result of one check."""
-
-    check: str
-    ok: bool
-    detail: str
-    hint: str = ""
+_WITNESS_EVERY: Final = timedelta(days=30)
 
 
 def examine(config: Config, keyring: Keyring | None) -> tuple[Finding, ...]:
     """Run all checks; those that need the key say so when it is not there."""
     checks: list[tuple[str, Callable[[], Finding]]] = [
-        ("data folder", lambda: _permissions(config)),
+        ("data folder", lambda: owners(config)),
         ("disk", lambda: _disk(config)),
+        ("clock", lambda: _clock(config, keyring)),
+        ("swap", lambda: swap(config)),
+        ("no way out", lambda: egress(config)),
+        ("open ports", lambda: listeners(config)),
         ("key", lambda: _key(config, keyring)),
         ("certificate", lambda: _certificate(config)),
         ("policies", lambda: _policies(config)),
@@ -61,11 +59,15 @@ def examine(config: Config, keyring: Keyring | None) -> tuple[Finding, ...]:
         ("speech model", lambda: _speech(config)),
         ("speaker model", lambda: _speakers(config)),
         ("generation profile", lambda: _profile(config)),
+        ("writing model", lambda: weights(config)),
+        ("GPU", lambda: gpu(config)),
         ("model server", lambda: _model_server(config)),
+        ("model socket", lambda: model_socket(config)),
         ("program", lambda: _program(config, keyring)),
         ("database", lambda: _database(config)),
         ("key use", lambda: _key_use(config)),
         ("audit log", lambda: _audit(config, keyring)),
+        ("witness", lambda: _witness(config, keyring)),
         ("kept checkpoints", lambda: _kept(config, keyring)),
         ("audit latch", lambda: _latch(config)),
         ("disk reserve", lambda: _reserve(config)),
@@ -75,6 +77,7 @@ def examine(config: Config, keyring: Keyring | None) -> tuple[Finding, ...]:
         ("backup drill", lambda: _drill(config, keyring)),
         ("shredded patients in backups", lambda: _outstanding(config, keyring)),
         ("old data folders", lambda: _aside(config)),
+        ("metrics", lambda: _metrics(config)),
     ]
     return tuple(_guarded(name, check) for name, check in checks)
 
@@ -86,19 +89,6 @@ def _guarded(name: str, check: Callable[[], Finding]) -> Finding:
         return Finding(name, ok=False, detail=f"{error} ({error.code})", hint=error.hint)
     except OSError as error:
         return Finding(name, ok=False, detail=f"{error.strerror}", hint="see the data folder's owner and modes")
-
-
-def _permissions(config: Config) -> Finding:
-    exposed = [
-        str(path.relative_to(config.home))
-        for path in (config.home, config.database, config.keys_file, config.run_dir, config.logs_dir)
-        if path.exists() and path.stat().st_mode & 0o077
-    ]
-    if exposed:
-        return Finding(
-            "data folder", ok=False, detail=f"others can read {', '.join(exposed)}", hint=f"chmod -R go= {config.home}"
-        )
-    return Finding("data folder", ok=True, detail=str(config.home))
 
 
 def _disk(config: Config) -> Finding:
@@ -241,6 +231,37 @@ def _audit(config: Config, keyring: Keyring | None) -> Finding:
     seen = len(witnessed(config.home, vkey=audit.vkey))
     detail = f"{report.entries} entries, verified; {seen or 'no'} checkpoint{'' if seen == 1 else 's'} of witnesses"
     return Finding("audit log", ok=True, detail=detail)
+
+
+def _clock(config: Config, keyring: Keyring | None) -> Finding:
+    if keyring is None:
+        return clock(None)
+    audit = open_records(config, keyring).audit
+    return clock(audit.entry(audit.size()))
+
+
+def _witness(config: Config, keyring: Keyring | None) -> Finding:
+    name = "witness"
+    if keyring is None:
+        return Finding(name, ok=False, detail="not looked at: sealed", hint="give the passphrase")
+    age = witness_age(open_records(config, keyring).audit)
+    hint = "take a checkpoint to another device and its own back: docs/auditing.md, `A witness`"
+    if age is None:
+        development = config.key_source is KeySource.INSECURE_KEY_FILE
+        detail = "none ever gave a checkpoint back: an older copy of the whole folder would not be noticed"
+        return Finding(name, ok=development, detail=detail, hint=hint)
+    detail = f"one gave a checkpoint back {age.days} days ago"
+    return Finding(name, ok=age <= _WITNESS_EVERY, detail=detail, hint="" if age <= _WITNESS_EVERY else hint)
+
+
+def _metrics(config: Config) -> Finding:
+    name, path = "metrics", config.metrics_token_file
+    if not path.exists():
+        return Finding(name, ok=True, detail="off: there is no token")
+    if token_of(config) is None:
+        hint = f"at least {LEAST_TOKEN} characters, mode 0600: docs/operate.md"
+        return Finding(name, ok=False, detail=f"{path} cannot be used, so there is no `/metrics`", hint=hint)
+    return Finding(name, ok=True, detail="on, for whoever has the token")
 
 
 def _kept(config: Config, keyring: Keyring | None) -> Finding:

@@ -40,6 +40,7 @@ from clinic.audit.events import (
 from clinic.audit.log import AuditLog
 from clinic.backup.history import history
 from clinic.config import Config
+from clinic.crypto.durable import read_private
 from clinic.crypto.local_ca import expires_in
 from clinic.domain import Clock, utc_now
 from clinic.errors import ClinicError
@@ -64,7 +65,11 @@ _STAGES: Final = ("transcribe", "generate", "verify")
 _BEGINS: Final[tuple[type[AuditEvent], ...]] = (RecordingCompleted, GenerationAuthorized, NoteDrafted)
 _WANTED: Final = tuple(event.name for event in (*_ENDS.keys(), *_BEGINS))
 _MOST_OPEN: Final = 1000
+_LONGEST_FILE: Final = 4096
 _MEMORY: Final = Path("/proc/meminfo")
+
+LEAST_TOKEN: Final = 32
+"""Characters of the token: 128 bits in hexadecimal digits."""
 
 Value = tuple[str, dict[str, str], float]
 """What is added to the family's name, labels, value."""
@@ -209,6 +214,15 @@ def gauges(config: Config, records: Records, queued: Callable[[], int], *, clock
         if value is not None:
             found.append(Family(name, words, "gauge", (("", {}, float(value)),)))
     return found
+
+
+def token_of(config: Config) -> str | None:
+    """Return the token that a scrape must show, or None if there is none, or none that may be used."""
+    try:
+        text = read_private(config.metrics_token_file, max_bytes=_LONGEST_FILE).decode("ascii").strip()
+    except (ClinicError, OSError, UnicodeDecodeError):
+        return None
+    return text if len(text) >= LEAST_TOKEN else None
 
 
 def memory_available(table: Path = _MEMORY) -> float | None:

@@ -46,6 +46,12 @@ def _core_limit_can_be_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "setrlimit", setrlimit)
 
 
+@pytest.fixture(autouse=True)
+def _nobody_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave `clinic doctor` nobody on the internet to try: the tests open no socket but local ones."""
+    monkeypatch.setattr("clinic.box.OUTSIDE", ())
+
+
 @pytest.fixture(scope="session")
 def test_data() -> Path:
     """The folder with speech, transcripts and notes that nobody here wrote; skips where it is absent."""

@@ -15,20 +15,14 @@ from typing import Final, cast
 
 from flask import Blueprint, Flask, Response, abort, current_app, request
 
-from clinic.config import Config
-from clinic.crypto.durable import read_private
 from clinic.errors import ClinicError
-from clinic.metrics import Watch, exposition, gauges
+from clinic.metrics import Watch, exposition, gauges, token_of
 from clinic.web.access import public
 from clinic.web.ports import services
 from clinic.web.security import limiter
 
 blueprint = Blueprint("metrics", __name__)
 
-LEAST_TOKEN: Final = 32
-"""Characters: 128 bits in hexadecimal digits."""
-
-_LONGEST_FILE: Final = 4096
 _CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _EXTENSION: Final = "clinic.metrics"
 
@@ -36,15 +30,6 @@ _EXTENSION: Final = "clinic.metrics"
 def configure(app: Flask) -> None:
     """Begin to count with this application."""
     app.extensions[_EXTENSION] = {}
-
-
-def token_of(config: Config) -> str | None:
-    """Return the token that a scrape must show, or None if there is none, or none that may be used."""
-    try:
-        text = read_private(config.metrics_token_file, max_bytes=_LONGEST_FILE).decode("ascii").strip()
-    except (ClinicError, OSError, UnicodeDecodeError):
-        return None
-    return text if len(text) >= LEAST_TOKEN else None
 
 
 @blueprint.get("/metrics")

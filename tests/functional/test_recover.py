@@ -119,6 +119,7 @@ def box(made: tuple[Path, Path, tuple[str, str, str]], tmp_path: Path, monkeypat
     shutil.copytree(folder, tmp_path / "home")
     shutil.copytree(disk, tmp_path / "disk")
     monkeypatch.setattr("clinic.doctor.assemble", lambda weights, models: models / weights.name)  # read by others
+    monkeypatch.setattr("clinic.box.located_weights", lambda _profile, models: models)
     return Box(Config.load(tmp_path / "home"), tmp_path / "disk", shares, monkeypatch)
 
 

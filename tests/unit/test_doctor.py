@@ -24,6 +24,14 @@ from clinic.records.patients import PatientData
 from clinic.records.records import Records
 from tests.unit.records.records_world import as_thief
 
+
+@pytest.fixture(autouse=True)
+def _models_are_read_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hundreds of megabytes at each look: `test_box.py` and those of the models read them."""
+    monkeypatch.setattr("clinic.doctor.assemble", lambda weights, models: models / weights.name)
+    monkeypatch.setattr("clinic.doctor.weights", lambda _: Finding("writing model", ok=True, detail="not read here"))
+
+
 HINT = "`clinic doctor` compares the records with it"
 
 
