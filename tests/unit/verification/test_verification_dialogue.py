@@ -36,11 +36,14 @@ def polarity(said: Transcript, key: str) -> set[Polarity]:
         (("D: What about the rash?", "P: No, that is gone."), "=rash", Polarity.DENIED),
         (("D: No fever?", "P: I moved house."), "=fever", Polarity.DENIED),
         (("D: If you have any trouble at all, or you get chest pain, call me.",), "=chest pain", Polarity.DOUBTED),
+        (("D: Can you tell me if you have any fever?", "P: No."), "=fever", Polarity.DENIED),
+        (("D: Do you have a cough?", "P: I have never had that."), "=cough", Polarity.DENIED),
+        (("P: She denies no headache.",), "=headache", Polarity.AFFIRMED),
         (("P: I wish I had some weight loss.",), "=weight loss", Polarity.DOUBTED),
     ],
     ids=[
         "after-um", "after-nothing", "slight", "asker-goes-on", "any-without-mark", "how-is-your", "when-did-the",
-        "definite", "what-about", "no-fever-silence", "long-condition", "wish",
+        "definite", "what-about", "no-fever-silence", "long-condition", "tell-me-if", "have-never", "denies-no", "wish",
     ],
 )  # fmt: skip
 def test_a_question_is_settled_by_its_answer(lines: tuple[str, ...], key: str, expected: Polarity) -> None:
