@@ -58,6 +58,7 @@ from clinic.web import (
     stepup,
     stopped,
     versions,
+    vitals,
     welcome,
 )
 from clinic.web.converters import PartId, RecordId
@@ -88,6 +89,7 @@ _BLUEPRINTS = (
     own.blueprint,
     programs.blueprint,
     welcome.blueprint,
+    vitals.blueprint,
     shredding.blueprint,
     health.blueprint,
     metrics.blueprint,

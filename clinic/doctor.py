@@ -13,6 +13,7 @@ from typing import Final
 
 from clinic import __version__
 from clinic.audit.latch import WORDS
+from clinic.audit.log import AuditLog
 from clinic.audit.witness import verify_witnessed, witnessed
 from clinic.backup.history import History, history
 from clinic.backup.locate import at_hand
@@ -31,10 +32,11 @@ from clinic.metrics import LEAST_TOKEN, token_of, witness_age
 from clinic.policy.activation import PolicyStore, policy_signer, require_tested
 from clinic.policy.golden import run as run_golden
 from clinic.records.engine import integrity_problems, open_engine
+from clinic.records.records import Records
 from clinic.records.uses import LIMIT
 from clinic.weights import VOICE_ENCODER, WHISPER_BASE, assemble
 
-__all__ = ["Finding", "examine"]
+__all__ = ["Finding", "examine", "glance", "guarded"]
 
 _LEAST_FREE_BYTES: Final = 2 << 30
 _NAMED: Final = 5
@@ -79,10 +81,34 @@ def examine(config: Config, keyring: Keyring | None) -> tuple[Finding, ...]:
         ("old data folders", lambda: _aside(config)),
         ("metrics", lambda: _metrics(config)),
     ]
-    return tuple(_guarded(name, check) for name, check in checks)
+    return tuple(guarded(name, check) for name, check in checks)
 
 
-def _guarded(name: str, check: Callable[[], Finding]) -> Finding:
+def glance(config: Config, records: Records) -> tuple[Finding, ...]:
+    """Run the checks that take no time, over records that are open: for the administrator's page."""
+    known = history(records.audit)
+    checks: list[tuple[str, Callable[[], Finding]]] = [
+        ("audit latch", lambda: _latch(config)),
+        ("witness", lambda: _witness_in(config, records.audit)),
+        ("kept checkpoints", lambda: _kept_in(config, records.audit)),
+        ("disk", lambda: _disk(config)),
+        ("disk reserve", lambda: _reserve(config)),
+        ("clock", lambda: clock(records.audit.entry(records.audit.size()))),
+        ("GPU", lambda: gpu(config)),
+        ("model server", lambda: _model_server(config, running=True)),
+        ("certificate", lambda: _certificate(config)),
+        ("backup", lambda: _backup_in(config, known)),
+        ("backup drill", lambda: _drill_in(config, known)),
+        ("shredded patients in backups", lambda: _outstanding_in(known)),
+        ("old data folders", lambda: _aside(config)),
+        ("data folder", lambda: owners(config)),
+        ("key use", lambda: _key_use(config)),
+    ]
+    return tuple(guarded(name, check) for name, check in checks)
+
+
+def guarded(name: str, check: Callable[[], Finding]) -> Finding:
+    """Run one check; an error of its own is its finding."""
     try:
         return check()
     except ClinicError as error:
@@ -173,9 +199,13 @@ def _profile(config: Config) -> Finding:
     return Finding("generation profile", ok=True, detail=profile.label)
 
 
-def _model_server(config: Config) -> Finding:
+def _model_server(config: Config, *, running: bool = False) -> Finding:
+    """`running`: the clinic runs, so its own model server has to answer, too."""
     if is_answering(config.model_socket):
         return Finding("model server", ok=True, detail=f"answers on {config.model_socket}")
+    if running and config.generation.socket is None:
+        hint = "drafts wait until it does: it is started again by itself; `logs/model.log` says why not"
+        return Finding("model server", ok=False, detail="does not answer", hint=hint)
     if config.generation.socket is None:
         return Finding("model server", ok=True, detail="not running; `clinic serve` starts it")
     return Finding(
@@ -244,7 +274,11 @@ def _witness(config: Config, keyring: Keyring | None) -> Finding:
     name = "witness"
     if keyring is None:
         return Finding(name, ok=False, detail="not looked at: sealed", hint="give the passphrase")
-    age = witness_age(open_records(config, keyring).audit)
+    return _witness_in(config, open_records(config, keyring).audit)
+
+
+def _witness_in(config: Config, audit: AuditLog) -> Finding:
+    name, age = "witness", witness_age(audit)
     hint = "take a checkpoint to another device and its own back: docs/auditing.md, `A witness`"
     if age is None:
         development = config.key_source is KeySource.INSECURE_KEY_FILE
@@ -268,7 +302,11 @@ def _kept(config: Config, keyring: Keyring | None) -> Finding:
     name = "kept checkpoints"
     if keyring is None:
         return Finding(name, ok=False, detail="not looked at: sealed", hint="give the passphrase")
-    audit = open_records(config, keyring).audit
+    return _kept_in(config, open_records(config, keyring).audit)
+
+
+def _kept_in(config: Config, audit: AuditLog) -> Finding:
+    name = "kept checkpoints"
     kept = audit.kept_checkpoints()
     behind = audit.size() - (kept[-1].size if kept else 0)
     detail = f"{len(kept)} kept; {behind} entries came after the last"
@@ -338,7 +376,10 @@ def _known(config: Config, keyring: Keyring) -> History:
 def _backup(config: Config, keyring: Keyring | None) -> Finding:
     if keyring is None:
         return Finding("backup", ok=False, detail="not looked at: sealed", hint="give the passphrase")
-    known = _known(config, keyring)
+    return _backup_in(config, _known(config, keyring))
+
+
+def _backup_in(config: Config, known: History) -> Finding:
     if known.last is None and config.backup.destination is None and config.key_source is KeySource.INSECURE_KEY_FILE:
         return Finding("backup", ok=True, detail="none yet (a DEVELOPMENT data folder is not asked for one)")
     failed = f"; failed since then: {', '.join(sorted({f.code for f in known.failures}))}" if known.failures else ""
@@ -363,7 +404,11 @@ def _drill(config: Config, keyring: Keyring | None) -> Finding:
     name = "backup drill"
     if keyring is None:
         return Finding(name, ok=False, detail="not looked at: sealed", hint="give the passphrase")
-    known = _known(config, keyring)
+    return _drill_in(config, _known(config, keyring))
+
+
+def _drill_in(config: Config, known: History) -> Finding:
+    name = "backup drill"
     if known.last is None:
         return Finding(name, ok=True, detail="no backup to try yet")
     if known.drill is None:
@@ -378,7 +423,12 @@ def _outstanding(config: Config, keyring: Keyring | None) -> Finding:
     name = "shredded patients in backups"
     if keyring is None:
         return Finding(name, ok=False, detail="not looked at: sealed", hint="give the passphrase")
-    found = _known(config, keyring).outstanding()
+    return _outstanding_in(_known(config, keyring))
+
+
+def _outstanding_in(known: History) -> Finding:
+    name = "shredded patients in backups"
+    found = known.outstanding()
     if not found:
         return Finding(name, ok=True, detail="no backup holds the key of a shredded patient")
     disks = ", ".join(sorted({item.destination[:8] for item in found}))

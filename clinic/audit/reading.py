@@ -58,6 +58,10 @@ _COUNT_SINCE: Final = text(
 _FIRST_SINCE: Final = text(
     "SELECT coalesce((SELECT seq FROM audit_entries WHERE at < :since ORDER BY seq DESC LIMIT 1), 0) + 1"
 )
+_MINUTELY: Final = text(
+    "SELECT substr(at, 1, 16) AS minute, event, count(*) FROM audit_entries "
+    "WHERE seq >= :first AND event IN :names GROUP BY minute, event"
+).bindparams(bindparam("names", expanding=True))
 _SIZE: Final = text("SELECT coalesce(max(seq), 0) FROM audit_entries")
 _CLEARED: Final = text("SELECT body FROM audit_entries WHERE event = 'audit.cleared' ORDER BY seq DESC LIMIT 100")
 _SINK_STATE: Final = text(
@@ -144,6 +148,13 @@ class LogReader:
         """Return the number of the first of the entries since then, looking back from the end: quick, however long."""
         with reported("read"), self._read() as conn:
             return int(conn.execute(_FIRST_SINCE, {"since": timestamp(since)}).scalar_one())
+
+    def minutely(self, since: datetime, *, events: Sequence[str]) -> list[tuple[str, str, int]]:
+        """Return how many entries of these events there were since then, by minute (UTC, `2026-01-02T03:04`)."""
+        first = self.first_since(since)
+        with reported("read"), self._read() as conn:
+            rows = conn.execute(_MINUTELY, {"first": first, "names": list(events)}).all()
+        return [(str(minute), str(event), int(count)) for minute, event, count in rows]
 
     def kept_checkpoints(self) -> tuple[Kept, ...]:
         """Return the checkpoints that are kept, the shortest log first; what is read is not verified."""

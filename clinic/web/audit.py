@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import segno
 from flask import Blueprint, Response, render_template, request
 from flask.typing import ResponseReturnValue
 
+from clinic.audit.activity import EVENTS, Kind, per_day, since
 from clinic.audit.consistency import growth
 from clinic.audit.events import REGISTRY, AuditVerified
 from clinic.audit.export import export as export_log
@@ -32,6 +34,7 @@ from clinic.domain import OPERATOR, Role, new_id
 from clinic.errors import AuditError, AuthenticationError, ClinicError, InputError, http_status
 from clinic.web import sessions, stepup
 from clinic.web.access import allow
+from clinic.web.charts import DAYS, chart
 from clinic.web.display import zone_of_the_box
 from clinic.web.forms import EntriesForm, ExportForm, FormError, WitnessForm
 from clinic.web.ports import services
@@ -68,6 +71,44 @@ def index() -> ResponseReturnValue:
         return _page(form=EntriesForm.from_query())
     except FormError as error:
         return _page(problem=error, status=422)
+
+
+@blueprint.get("/activity")
+@allow(Role.AUDITOR)
+def activity() -> ResponseReturnValue:
+    """Show how much was looked at, drafted, denied and refused on each of the last days."""
+    today = datetime.now().astimezone().date()
+    minutes = services().records.audit.minutely(since(today, DAYS), events=tuple(EVENTS))
+    days = per_day(minutes, today=today, days=DAYS)
+    return render_template("audit/activity.html", charts=[chart(days, kind) for kind in Kind], days=days, kinds=Kind)
+
+
+@blueprint.get("/entries/<int:seq>")
+@allow(Role.AUDITOR)
+def entry(seq: int) -> ResponseReturnValue:
+    """Show one entry whole."""
+    log = services().records.audit
+    found = log.entry(seq)
+    with services().records.read() as tx:
+        names: dict[str, str] = {user.id: user.username for user in tx.users.list()}
+    return render_template(
+        "audit/entry.html",
+        row=_row(found, names, short=False),
+        digest=found.hash.hex(),
+        before=found.prev_hash.hex(),
+        size=log.size(),
+        vkey=log.vkey,
+        is_sealed=found.sealed is not None,
+    )
+
+
+@blueprint.post("/entries/<int:seq>/proof")
+@allow(Role.AUDITOR)
+def prove(seq: int) -> Response:
+    """Hand out the proof that one entry is in the log; it tells nothing of any other."""
+    log = services().records.audit
+    log.entry(seq)
+    return _download(Response(log.prove(seq), mimetype="text/plain"), f"clinic-proof-{seq}.txt")
 
 
 @blueprint.post("/verify")
@@ -160,23 +201,23 @@ def _page(
     return content, status
 
 
-def _row(entry: Entry, names: dict[str, str]) -> Row:
+def _row(entry: Entry, names: dict[str, str], *, short: bool = True) -> Row:
     try:
         body: dict[str, Any] = dict(json.loads(entry.body))
     except (ValueError, TypeError):  # somebody changed it: verification names it, and the others must be seen
         body = {"body": "cannot be read"}
     patient = body.pop("patient", None)
-    details = tuple((name.replace("_", " "), _value(value)) for name, value in body.items())
+    details = tuple((name.replace("_", " "), _value(value, short=short)) for name, value in body.items())
     name = names.get(entry.actor, entry.actor)
     return Row(entry.seq, entry.at, entry.actor, name, entry.role, entry.event, details, patient)
 
 
-def _value(value: object) -> str:
+def _value(value: object, *, short: bool) -> str:
     if isinstance(value, list):
         return ", ".join(str(item) for item in value) or "none"
     text = str(value)
     is_digest = len(text) >= 2 * _SHORT and all(character in "0123456789abcdef" for character in text)
-    return f"{text[:_SHORT]}…" if is_digest else text
+    return f"{text[:_SHORT]}…" if short and is_digest else text
 
 
 def _once(path: Path) -> Iterator[bytes]:

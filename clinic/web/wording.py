@@ -14,6 +14,7 @@ from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException
 
 from clinic.audit.accounting import Use
+from clinic.audit.activity import Kind
 from clinic.documents.assembly import Origin
 from clinic.domain import (
     Consent,
@@ -48,6 +49,12 @@ MARKS = {
     Mark.NUMBER: "A number: hear it before you rely on it",
 }
 
+ACTIVITY = {
+    Kind.LOOKED: "Records looked at or taken out",
+    Kind.DRAFTED: "Drafts that the policy allowed",
+    Kind.DENIED: "Drafts that the policy refused",
+    Kind.REFUSED: "People and programs refused",
+}
 SCOPES = {
     Scope.PATIENTS_READ: "find and read patients",
     Scope.PATIENTS_WRITE: "add and change patients",

@@ -87,3 +87,23 @@ def test_from_the_password_to_the_phone_and_back(site: Site, chromium: Browser, 
             tx.require_factor_for([], OPERATOR)
             tx.users.disable(NAME, OPERATOR)
     assert chromium.is_connected()
+
+
+@pytest.mark.parametrize(
+    ("username", "path"),
+    [
+        ("admin", "/box"),
+        ("admin", "/backups"),
+        ("admin", "/policies"),
+        ("admin", "/glass"),
+        ("audit", "/audit"),
+        ("audit", "/audit/activity"),
+        ("audit", "/audit/entries/1"),
+        ("audit", "/audit/witness"),
+    ],
+)
+def test_pages_of_administrator_and_auditor(new_page: NewPage, username: str, path: str) -> None:
+    """No violation, light and dark; nothing too wide when enlarged."""
+    page = new_page(username)
+    page.goto(path)
+    checked(page, AXE.read_text(encoding="utf-8"))

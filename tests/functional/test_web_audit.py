@@ -34,7 +34,7 @@ def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def numbers(page: str) -> list[int]:
     """Return the numbers of the entries that a page lists, in its order."""
-    return [int(number) for number in re.findall(r'<tr><td class="number">(\d+)</td>', page)]
+    return [int(number) for number in re.findall(r'<tr><td class="number"><a [^>]*>(\d+)</a></td>', page)]
 
 
 def link(page: str, name: str) -> str:
