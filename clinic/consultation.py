@@ -35,6 +35,7 @@ from clinic.audit.events import (
     TranscriptionFailed,
 )
 from clinic.domain import (
+    NO_MODEL,
     Action,
     Actor,
     Completion,
@@ -202,6 +203,8 @@ class Consultation:
         """An authorised generation without an end is the mark of a crash: say so in the log before trying again."""
         with self._records.write() as tx:
             for generation in tx.generations.dangling(encounter_id):
+                if generation.model == NO_MODEL.id:
+                    continue  # a question or a document: the next one of its kind closes it
                 tx.generations.interrupt(generation.id)
                 event = GenerationInterrupted(generation=generation.id, authorized_seq=generation.audit_seq)
                 tx.append(event, actor=actor, patient_id=tx.encounters.get(encounter_id).patient_id)

@@ -56,6 +56,8 @@ class Case:
     pseudonym: str
     transcript: Transcript = field(repr=False)
     transcript_sha256: str
+    instruction: str = field(default="", repr=False)
+    """The user's own question or instruction, if there is one."""
 
     @property
     def identifiers(self) -> KnownIdentifiers:
@@ -115,7 +117,7 @@ def policy_context(
         requests_last_hour=standing.requests_last_hour,
         note=standing.note,
         images=0,
-        instruction_words=0,
+        instruction_words=len(case.instruction.split()),
         fields=prompt.fields,
         language=transcript.language or case.encounter.language or "und",
         speech_ms=0 if dictated else _speech_ms(transcript),

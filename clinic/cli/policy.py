@@ -21,6 +21,7 @@ from clinic.cli.common import (
     read_stream,
 )
 from clinic.config import PolicyConfig
+from clinic.documents.answering import LOOKUP
 from clinic.documents.template import document_ids, load_document_template
 from clinic.domain import OPERATOR
 from clinic.errors import InputError, PolicyError
@@ -192,7 +193,7 @@ def pins(*, as_json: bool) -> None:
     config = load_config()
     model = load_profile(config.generation.profile, config.profiles_dir).identity
     templates = {name: load_template(name).sha256 for name in template_ids()}
-    documents = {name: load_document_template(name).sha256 for name in document_ids()}
+    documents = {name: load_document_template(name).sha256 for name in document_ids()} | {LOOKUP.id: LOOKUP.sha256}
     if as_json:
         print_json({"model": model.id, "model_sha256": model.sha256, "templates": templates, "documents": documents})
         return

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from clinic.audit.events import GenerationCompleted, GenerationFailed, GenerationInterrupted
+from clinic.documents import ending
 from clinic.documents.assembly import assemble, document_of
 from clinic.documents.source import Source, source_of
 from clinic.documents.template import DocumentTemplate
 from clinic.domain import NO_MODEL, Action, Actor, Document, EncounterId, Prompt, PromptField
-from clinic.errors import ClinicError, GenerationError, PolicyDeniedError, RecordError
+from clinic.errors import GenerationError, PolicyDeniedError, RecordError
 from clinic.facts import Case
 from clinic.policy.gate import ReleasedPrompt
 from clinic.policy.load import PolicySet
@@ -50,10 +50,9 @@ class Drafting:
             GenerationError: `output_empty` if the note holds nothing for it, `output_forbidden`.
             RecordError: `record_unknown`, `step_unavailable` if there is no note.
         """
-        self._close_interrupted(encounter_id, actor)
+        ending.close_interrupted(self._records, encounter_id, actor)
         case, stored = self._case(encounter_id)
         released = self._release(case, template, actor)
-        generation, seq = released.generation, released.authorized.seq
         try:
             released.claim()  # used once, within its time, and still what was recorded
             source = source_of(stored)
@@ -65,19 +64,10 @@ class Drafting:
             self._require_something(document)
             with self._records.write(closing=True) as tx:
                 require_consent(tx, encounter_id)
-                tx.generations.complete(generation, completion)
-                event = GenerationCompleted(
-                    generation=generation,
-                    authorized_seq=seq,
-                    output_sha256=completion.sha256,
-                    tokens_in=0,
-                    tokens_out=0,
-                    attempts=0,
-                )
-                tx.append(event, actor=actor, patient_id=case.encounter.patient_id)
-                return tx.documents.store_draft(document, generation_id=generation, actor=actor)
+                ending.complete(tx, case.encounter, released, completion, actor)
+                return tx.documents.store_draft(document, generation_id=released.generation, actor=actor)
         except (GenerationError, RecordError, PolicyDeniedError) as error:
-            self._fail(case, released, error, actor)
+            ending.fail(self._records, case.encounter, released, error, actor)
             raise
 
     def _release(self, case: Case, template: DocumentTemplate, actor: Actor) -> ReleasedPrompt:
@@ -111,29 +101,6 @@ class Drafting:
                 transcript_sha256=tx.transcripts.current_sha256(encounter_id),
             )
         return case, stored
-
-    def _close_interrupted(self, encounter_id: EncounterId, actor: Actor) -> None:
-        """A permission without an end is the mark of a crash: say so before the next one."""
-        with self._records.read() as tx:
-            if not tx.generations.dangling(encounter_id):
-                return
-        with self._records.write() as tx:
-            for generation in tx.generations.dangling(encounter_id):
-                if generation.model != NO_MODEL.id:
-                    continue  # the worker's: it closes its own
-                tx.generations.interrupt(generation.id)
-                event = GenerationInterrupted(generation=generation.id, authorized_seq=generation.audit_seq)
-                tx.append(event, actor=actor, patient_id=tx.encounters.get(encounter_id).patient_id)
-
-    def _fail(self, case: Case, released: ReleasedPrompt, error: ClinicError, actor: Actor) -> None:
-        with self._records.write(closing=True) as tx:
-            if released.generation not in {g.id for g in tx.generations.dangling(case.encounter.id)}:
-                return
-            tx.generations.fail(released.generation, error.code)
-            event = GenerationFailed(
-                generation=released.generation, authorized_seq=released.authorized.seq, code=error.code
-            )
-            tx.append(event, actor=actor, patient_id=case.encounter.patient_id)
 
     @staticmethod
     def _require_something(document: Document) -> None:

@@ -22,9 +22,9 @@ from sqlalchemy import Select, select
 
 from clinic.audit.events import GenerationAuthorized, from_canonical
 from clinic.audit.tables import audit_entries
-from clinic.domain import Completion, EncounterId, GenerationId
+from clinic.domain import NO_MODEL, Completion, EncounterId, GenerationId
 from clinic.errors import RecordError
-from clinic.records.models import DocumentRow, EncounterRow, GenerationRow
+from clinic.records.models import EncounterRow, GenerationRow
 from clinic.records.sealed import Place
 from clinic.records.work import UnitOfWork
 
@@ -138,13 +138,8 @@ class Generations:
         return self._generation(row)
 
     def completed_for(self, encounter_id: str) -> StoredGeneration | None:
-        """Return the newest completed generation of an encounter's note; those of its documents are not meant."""
-        documents = set(
-            self._work.session.scalars(
-                select(DocumentRow.generation_id).where(DocumentRow.encounter_id == encounter_id)
-            )
-        )
-        found = [g for g in self._in_state(encounter_id, GenerationState.COMPLETED) if g.id not in documents]
+        """Return the newest completed generation of an encounter's note; those without a model are none of it."""
+        found = [g for g in self._in_state(encounter_id, GenerationState.COMPLETED) if g.model != NO_MODEL.id]
         return found[-1] if found else None
 
     def get(self, generation_id: str) -> StoredGeneration:

@@ -29,7 +29,7 @@ from clinic.audit import events
 from clinic.audit.entry import Entry
 from clinic.audit.log import AuditLog
 from clinic.audit.tables import audit_entries
-from clinic.domain import Completion, Consent, EncounterState
+from clinic.domain import Action, Completion, Consent, EncounterState
 from clinic.errors import DecryptionError, RecordError
 from clinic.records.answers import Answers
 from clinic.records.documents import Documents
@@ -235,7 +235,8 @@ def _speech(log: _Log, event: events.AuditEvent, _actor: str) -> None:
 
 
 def _generations(log: _Log, event: events.AuditEvent, _actor: str) -> None:
-    if isinstance(event, events.GenerationAuthorized | events.GenerationDenied):
+    decisions = events.GenerationAuthorized | events.GenerationDenied
+    if isinstance(event, decisions) and event.action != Action.ASK_RECORD.value:  # a question is of no transcript
         # A transcript that the command line was given has no entry of its own: the decisions over it name it.
         log.facts.add(("transcript", event.encounter, event.transcript_sha256))
         log.released["newest_transcript", event.encounter] = (event.transcript_sha256,)

@@ -304,6 +304,13 @@ class NewDocumentForm(Form):
     }
 
 
+class QuestionForm(Form):
+    """A question about a patient's record."""
+
+    question: Annotated[str, Field(min_length=1, max_length=2000)]
+    problems = {"question": "ask in a sentence or two (at most 2,000 characters)"}
+
+
 class RecipientForm(VersionForm):
     """Whom a document is for."""
 

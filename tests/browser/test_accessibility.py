@@ -64,6 +64,7 @@ def every_page(site: Site) -> Iterator[Visit]:
     """Yield the pages."""
     someone = site.patient("Accessible Patient", record_number="AX-1", date_of_birth=date(1961, 3, 5))
     reviewed, done, stale = site.drafted(someone), signed(site, "Accessible Signed"), site.drafted(someone)
+    asked_here = signed(site, "Accessible Question")
     elsewhere(site, reviewed, "n1", "Dry cough for nine weeks.")
     asked, recorded = site.encounter(someone), site.encounter(someone)
     queued, failed = site.encounter(someone), site.encounter(someone)
@@ -102,9 +103,19 @@ def every_page(site: Site) -> Iterator[Visit]:
     sheet = drafted(site, "Accessible Sheet", "patient_instructions")
     yield Visit("instructions-draft", to(f"/documents/{sheet.id}"))
     yield Visit("letter-issued", to(f"/documents/{issued(site, 'Accessible Issued').id}?print=large"))
+    yield Visit("answer", lambda page: ask(page, asked_here.id))
     yield Visit("password", to("/password"))
     yield Visit("second-factor", to("/second-factor"))
     yield Visit("not-found", to("/nowhere"))
+
+
+def ask(page: Page, encounter_id: str) -> None:
+    """Ask a record something."""
+    page.goto(f"/encounters/{encounter_id}")
+    page.get_by_text("Ask this patient's record").click()
+    page.get_by_test_id("question").fill("Which medicines? Doxycycline?")
+    page.get_by_test_id("question-ask").click()
+    page.get_by_test_id("answer-quote").first.wait_for()
 
 
 def search(page: Page, text: str) -> None:

@@ -33,6 +33,7 @@ PUBLIC = {
 CLINICAL = {
     *("day", "patients", "encounters", "recordings", "notes", "checking", "speakers", "versions", "copies"),
     "documents",
+    "questions",
 }
 UNSAFE = {"POST", "PUT", "PATCH", "DELETE"}
 

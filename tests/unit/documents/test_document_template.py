@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from clinic.documents.answering import LOOKUP
 from clinic.documents.assembly import document_of
 from clinic.documents.template import (
     DocumentTemplate,
@@ -28,6 +29,11 @@ PINS = (Path(__file__).resolve().parents[3] / "policies" / "pins.cedar").read_te
 def test_every_template_is_pinned_by_its_digest(name: str) -> None:
     """The policies name exactly what ships."""
     assert f'{{ id: "{name}", sha256: "{load_document_template(name).sha256}" }}' in PINS
+
+
+def test_the_way_of_answering_questions_is_pinned() -> None:
+    """Another way of choosing sentences needs another version, and the policies to name it."""
+    assert f'{{ id: "{LOOKUP.id}", sha256: "{LOOKUP.sha256}" }}' in PINS
 
 
 def text(name: str = "referral_letter") -> dict[str, Any]:
