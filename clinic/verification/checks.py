@@ -319,7 +319,7 @@ def _side_problem(side: Side, found: Case) -> str | None:
     return None
 
 
-_CLEARLY = 0.7
+_CLEARLY = 0.45
 _SIDES = listed("left right l r lt rt")
 _NOTED_OFTEN = 2
 
