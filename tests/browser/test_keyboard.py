@@ -69,7 +69,6 @@ def test_flags_and_omissions_by_keyboard(site: Site, new_page: NewPage) -> None:
     page.keyboard.type("No fever or night sweats.")  # letters of the checklist, typed: they are only letters
     page.keyboard.press("Control+Enter")
     expect(page.locator("#statement-n2 .statement-text").first).to_have_text("No fever or night sweats.")
-    page.get_by_test_id("checklist-begin").press("Enter")
     expect(focused(page)).to_contain_text("Reports fever again.")
     decide(page)
     expect(focused(page)).to_contain_text("penicillin")

@@ -184,7 +184,9 @@ async function submit(event, note) {
     showError(new ApiError("words are typed and not saved", { code: "unsaved", hint: "save or cancel them, then sign" }));
     return;
   }
-  const step = document.activeElement?.matches("[data-item], [data-decide]") ? placeOf(note, form) : null;
+  /* a flag that was decided, or edited by keyboard alone: the next one follows */
+  const goes = document.activeElement?.matches("[data-item], [data-decide], [data-item] [data-live]");
+  const step = goes ? placeOf(note, form) : null;
   const buttons = [...form.querySelectorAll("button")];
   buttons.forEach((button) => (button.disabled = true));
   try {
@@ -226,7 +228,7 @@ function redraw(note, html, { place, kept, step = null }) {
   const piece = new DOMParser().parseFromString(html, "text/html");
   note.replaceChildren(...piece.body.childNodes);
   const statement = place && document.getElementById(place);
-  const target = statement?.querySelector("button") ?? note.querySelector("h2");
+  const target = statement?.querySelector("[data-edit], button") ?? note.querySelector("h2");
   if (!statement) target.tabIndex = -1;
   if (step === null || !goOn(note, step)) target.focus({ preventScroll: true });
   restore(note, kept);
