@@ -75,6 +75,7 @@ _USES: Final[dict[str, Use]] = {
     "recording.started": Use.CHANGED,
     "recording.completed": Use.CHANGED,
     "text.submitted": Use.CHANGED,
+    "moment.noted": Use.CHANGED,
     "note.edited": Use.CHANGED,
     "speakers.corrected": Use.CHANGED,
     "note.signed": Use.CHANGED,

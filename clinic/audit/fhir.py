@@ -64,6 +64,7 @@ _BY_NAME: Final = {
     "encounter.opened": _CREATE,
     "recording.started": _CREATE,
     "text.submitted": _CREATE,
+    "moment.noted": _CREATE,
     "note.drafted": _CREATE,
     "note.amended": _CREATE,
     "document.drafted": _CREATE,

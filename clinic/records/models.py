@@ -278,6 +278,19 @@ class LiveTextRow(Base):
     created_at: Mapped[datetime]
 
 
+class MomentRow(Base):
+    """A mark, or a note typed while it was recorded; never changed."""
+
+    __tablename__ = "moments"
+    __table_args__ = (Index(None, "encounter_id"), _STRICT)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    encounter_id: Mapped[str] = mapped_column(ForeignKey("encounters.id"))
+    patient_id: Mapped[str] = mapped_column(ForeignKey("patients.id"))
+    content: Mapped[Sealed]
+    created_at: Mapped[datetime]
+
+
 class TranscriptRow(Base):
     """One version of an encounter's transcript."""
 
@@ -406,6 +419,8 @@ _SIGNED: Final = "(SELECT signed_version FROM notes WHERE id = NEW.note_id)"
 _ENDED: Final = "(SELECT coalesce(signed_at, discarded_at) FROM documents WHERE id = NEW.document_id)"
 
 TRIGGERS: Final[tuple[str, ...]] = (
+    _never("moments", "UPDATE"),
+    _never("moments", "DELETE"),
     _never("transcripts", "UPDATE"),
     _never("transcripts", "DELETE"),
     _never("note_versions", "UPDATE"),

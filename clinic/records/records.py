@@ -42,6 +42,7 @@ from clinic.records.factors import SecondFactors
 from clinic.records.generations import Generations
 from clinic.records.invitations import Invitations
 from clinic.records.live_texts import LiveTexts
+from clinic.records.moments import Moments
 from clinic.records.notes import Notes
 from clinic.records.passkeys import Passkeys
 from clinic.records.patients import Patients
@@ -73,6 +74,7 @@ class Transaction:
         self.encounters = Encounters(work)
         self.recordings = Recordings(work)
         self.live_texts = LiveTexts(work)
+        self.moments = Moments(work)
         self.transcripts = Transcripts(work)
         self.generations = Generations(work)
         self.notes = Notes(work)

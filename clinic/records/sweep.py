@@ -45,6 +45,7 @@ from clinic.records.models import (
     FactorRoleRow,
     GenerationRow,
     InvitationRow,
+    MomentRow,
     NoteRow,
     NoteVersionRow,
     PasskeyRow,
@@ -56,6 +57,7 @@ from clinic.records.models import (
     TranscriptRow,
     UserRow,
 )
+from clinic.records.moments import Moments
 from clinic.records.notes import Notes
 from clinic.records.passkeys import Passkeys
 from clinic.records.patients import Patients
@@ -227,6 +229,8 @@ def _speech(log: _Log, event: events.AuditEvent, _actor: str) -> None:
         case events.TranscriptionCompleted() | events.SpeakersCorrected():
             log.facts.add(("transcript", event.encounter, event.transcript_sha256))
             log.latest["newest_transcript", event.encounter] = (event.transcript_sha256,)
+        case events.MomentNoted():
+            log.facts.add(("moment", event.moment, event.encounter))
         case events.TextSubmitted():
             log.facts.add(("transcript", event.encounter, event.sha256))
             log.latest["newest_transcript", event.encounter] = (event.sha256,)
@@ -316,6 +320,7 @@ def _queries() -> Iterator[tuple[str, Select[*tuple[Any, ...]]]]:
     yield "consent", select(EncounterRow.id, EncounterRow.consent)
     yield "signed_encounter", select(EncounterRow.id).where(EncounterRow.state == EncounterState.SIGNED.value)
     yield "recording_started", select(RecordingRow.id, RecordingRow.encounter_id)
+    yield "moment", select(MomentRow.id, MomentRow.encounter_id)
     yield "signature", select(NoteRow.id, NoteRow.signed_version).where(NoteRow.signed_version.is_not(None))
     version = (NoteVersionRow.note_id, NoteVersionRow.version, NoteVersionRow.content_sha256, NoteVersionRow.author_id)
     yield "note_version", select(*version)
@@ -407,6 +412,7 @@ def _unreadable(work: UnitOfWork, shredded: frozenset[str], *, deep: bool) -> It
         ("passkey", select(PasskeyRow.id, PasskeyRow.user_id), lambda work, row_id: Passkeys(work).check(row_id)),
         ("patient", select(PatientRow.id, PatientRow.id), lambda work, row_id: Patients(work).data(row_id)),
         ("transcript", select(TranscriptRow.encounter_id, TranscriptRow.patient_id).distinct(), _open_transcripts),
+        ("moment", select(MomentRow.id, MomentRow.patient_id), lambda work, row_id: Moments(work).check(row_id)),
         ("generation", select(GenerationRow.id, GenerationRow.patient_id), _open_answer),
         ("note", select(NoteRow.encounter_id, NoteRow.patient_id), _open_note),
         ("document", select(DocumentRow.id, DocumentRow.patient_id), lambda work, i: Documents(work).check_all(i)),

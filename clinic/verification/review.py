@@ -27,6 +27,11 @@ FROM_PROGRAM: Final = Reason(
 )
 
 
+def typed_at(where: str) -> Reason:
+    """Return why a statement that was typed while it was recorded is looked at once more."""
+    return Reason(code="typed", message=f"typed at {where} while it was recorded, not heard: confirm it, or not")
+
+
 def confirm(note: Note, statement_id: str) -> Note:
     """Let a statement stand as it is, whatever speaks against it.
 
@@ -102,6 +107,11 @@ def add_from_program(note: Note, section: str, text: str, transcript: Transcript
     return _flagged(add(note, section, text, transcript), _next_id(note))
 
 
+def add_typed(note: Note, section: str, text: str, transcript: Transcript, *, where: str) -> Note:
+    """Add what the clinician typed while it was recorded, at the time `where`; flagged in any case."""
+    return _flagged(add(note, section, text, transcript), _next_id(note), typed_at(where))
+
+
 def _rechecked(old: Note, new: Note, transcript: Transcript) -> Note:
     """Look for omissions again: what the new text carries is none any more, what it lost has become one.
 
@@ -114,10 +124,10 @@ def _rechecked(old: Note, new: Note, transcript: Transcript) -> Note:
     return new.model_copy(update={"omissions": (*kept, *lost)})
 
 
-def _flagged(note: Note, statement_id: str) -> Note:
-    # INVARIANT: a flag is lifted by a person alone, so nothing that a program wrote can be signed unseen.
+def _flagged(note: Note, statement_id: str, why: Reason = FROM_PROGRAM) -> Note:
+    # INVARIANT: a flag is lifted by a person alone, so nothing that a program wrote, or nobody said, is signed unseen.
     old = _found(note, statement_id)
-    flagged = old.model_copy(update={"status": StatementStatus.FLAGGED, "reasons": (FROM_PROGRAM, *old.reasons)})
+    flagged = old.model_copy(update={"status": StatementStatus.FLAGGED, "reasons": (why, *old.reasons)})
     return _replaced(note, statement_id, flagged)
 
 

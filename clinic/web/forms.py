@@ -190,6 +190,15 @@ class LiveForm(Form):
         return cls.read({"after": request.args["after"]} if request.args.get("after") else {})
 
 
+class MomentForm(Form):
+    """A mark, or a note typed while it is recorded (JSON)."""
+
+    id: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+    at: Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
+    text: Annotated[str, Field(max_length=1000)] = ""
+    problems = {"text": "a note has at most 1,000 characters", "at": "the time is a number of seconds"}
+
+
 class CompletionForm(Form):
     """The end of a recording (JSON): how many chunks it has."""
 
@@ -243,6 +252,14 @@ class OmissionForm(VersionForm):
     omission: Annotated[int, Field(ge=0)]
     section: Annotated[str, Field(min_length=1, max_length=100)]
     problems = {"omission": "choose what to add", "section": "choose a section of the note"}
+
+
+class TypedForm(VersionForm):
+    """A typed note that the clinician takes into the note."""
+
+    moment: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+    section: Annotated[str, Field(min_length=1, max_length=100)]
+    problems = {"moment": "choose what to add", "section": "choose a section of the note"}
 
 
 class SpeakerForm(Form):

@@ -226,3 +226,24 @@ def test_the_microphone_is_tested_before(site: Site, context: BrowserContext, en
     expect(page.get_by_test_id("record-stop")).to_be_visible(timeout=SLOW_MS)
     with site.records.read() as tx:
         assert tx.recordings.for_encounter(encounter) is not None
+
+
+def test_a_moment_is_marked_and_a_note_typed(site: Site, context: BrowserContext, encounter: EncounterId) -> None:
+    """Each with its time in the recording; the end waits for what the box has not got yet; a reload shows them."""
+    page = open_page(site, context, encounter)
+    assert not page.get_by_test_id("moment-mark").is_visible()
+    page.get_by_test_id("record-start").click()
+    expect(page.get_by_test_id("upload-state")).to_have_attribute("data-acknowledged", "1", timeout=SLOW_MS)
+    page.get_by_test_id("moment-mark").click()
+    page.route("**/moments", lambda route: route.abort())
+    page.get_by_test_id("moment-text").fill("looks pale")
+    page.get_by_test_id("moment-text").press("Enter")
+    expect(page.get_by_test_id("moment-list")).to_contain_text("looks pale not stored yet")
+    page.unroute("**/moments")
+    expect(page.get_by_test_id("moment-list")).not_to_contain_text("not stored yet", timeout=SLOW_MS)
+    page.get_by_test_id("record-stop").click()
+    expect(page.get_by_test_id("stage-transcribe")).to_be_visible(timeout=SLOW_MS)
+    with site.records.read() as tx:
+        mark, note = tx.moments.of_encounter(encounter)
+    assert (mark.text, note.text) == ("", "looks pale")
+    assert 1 < mark.at <= note.at < 30

@@ -28,13 +28,14 @@ from clinic.audit import tables as audit_tables
 from clinic.audit.events import LoginFailed
 from clinic.audit.verify import Problem
 from clinic.crypto.keys import Keyring
-from clinic.domain import OPERATOR, Consent, EncounterKind, Role, Scope
+from clinic.domain import OPERATOR, Consent, EncounterKind, Role, Scope, new_id
 from clinic.errors import ConfigError, StorageError
 from clinic.records import migrate, models
 from clinic.records.answers import StoredAnswer
 from clinic.records.engine import open_engine, read_transaction, write_transaction
 from clinic.records.invitations import SETUP
 from clinic.records.live_texts import LiveLine, LiveText
+from clinic.records.moments import Moment
 from clinic.records.passkeys import Credential
 from clinic.records.patients import PatientData
 from clinic.records.records import Records
@@ -666,3 +667,23 @@ def test_0010_forgets_what_is_heard_again(engine: Engine, path: Path) -> None:
         assert tx.live_texts.get(encounter.id) is None
         tx.live_texts.want(recording.id)
         assert [wanted.chunks for wanted in tx.live_texts.wanted()] == [1]
+
+
+def test_0012_begins_without_moments_and_changes_nothing_else(engine: Engine, path: Path) -> None:
+    """Down, marks and typed notes are gone, and the sweep says so; up again, new ones are kept."""
+    keyring = Keyring.generate()
+    migrate.upgrade(engine, MIGRATIONS)
+    records, patient_id = seed(engine, keyring)
+    with records.write() as tx:
+        encounter = tx.encounters.for_patient(patient_id)[0]
+        moment = tx.moments.add(encounter.id, Moment(new_id(), 1.0, "canary"), actor=OPERATOR)
+    assert records.sweep() == ()
+    migrate.downgrade(engine, MIGRATIONS, revision="0012")
+    kept = {name: sql for name, sql in schema(path).items() if "moments" not in name}
+    migrate.downgrade(engine, MIGRATIONS, revision="0011")
+    assert schema(path) == kept
+    migrate.upgrade(engine, MIGRATIONS)
+    again = Records(engine, keyring=keyring)
+    assert [(found.problem, found.kind, found.id) for found in again.sweep()] == [("missing", "moment", moment.id)]
+    with again.write() as tx:
+        tx.moments.add(encounter.id, Moment(new_id(), 1.0, "canary"), actor=OPERATOR)

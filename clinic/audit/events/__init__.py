@@ -124,6 +124,7 @@ from clinic.audit.events.schema import (
 from clinic.audit.events.software import LicenceAccepted, ProgramInstalled
 from clinic.audit.events.speech import (
     AudioPlayed,
+    MomentNoted,
     RecordingCompleted,
     RecordingStarted,
     SpeakersAssigned,
@@ -199,6 +200,7 @@ __all__ = [
     "LoginConfirmed",
     "LoginFailed",
     "LoginSucceeded",
+    "MomentNoted",
     "NoteAmended",
     "NoteCopied",
     "NoteDrafted",

@@ -49,6 +49,16 @@ class TextSubmitted(AuditEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class MomentNoted(AuditEvent):
+    """A moment of a recording was marked (no words), or a note typed at it."""
+
+    name: ClassVar[str] = "moment.noted"
+    encounter: Id
+    moment: Id
+    words: Count
+
+
+@dataclass(frozen=True, slots=True)
 class TranscriptionCompleted(AuditEvent):
     """Speech became a transcript."""
 
@@ -107,6 +117,7 @@ EVENTS: Final = (
     RecordingCompleted,
     AudioPlayed,
     TextSubmitted,
+    MomentNoted,
     TranscriptionCompleted,
     TranscriptionFailed,
     SpeakersAssigned,

@@ -14,12 +14,13 @@ from sqlalchemy import exc as sqlalchemy_exc
 from sqlalchemy.orm import Session
 
 from clinic.crypto.keys import Keyring
-from clinic.domain import OPERATOR, Consent, Role, Scope
+from clinic.domain import OPERATOR, Consent, Role, Scope, new_id
 from clinic.errors import DecryptionError, RecordError
 from clinic.records.answers import StoredAnswer
 from clinic.records.engine import open_engine, write_transaction
 from clinic.records.live_texts import LiveLine, LiveText
 from clinic.records.models import PatientRow, metadata
+from clinic.records.moments import Moment
 from clinic.records.passkeys import Credential
 from clinic.records.patients import PatientData
 from clinic.records.records import Records
@@ -55,6 +56,7 @@ CLEAR_COLUMNS = {
     },
     "recordings": {"id", "encounter_id", "patient_id", "mime", "sha256", "created_at", "completed_at"},
     "recording_chunks": {"recording_id", "sha256"},
+    "moments": {"id", "encounter_id", "patient_id", "created_at"},
     "live_texts": {"recording_id", "patient_id", "created_at"},
     "transcripts": {"id", "encounter_id", "patient_id", "sha256", "created_at"},
     "generations": {
@@ -111,6 +113,7 @@ def fill(records: Records, number: str = "MRN-4711") -> World:
             for chunk in range(2):
                 tx.recordings.append(recording.id, chunk, b"canary audio %d%d" % (index, chunk))
             tx.recordings.complete(recording.id, chunks=2, actor=CLINICIAN)
+            tx.moments.add(encounter.id, Moment(new_id(), 1.5, f"canary number {index}"), actor=CLINICIAN)
             tx.transcripts.store(encounter.id, make_transcript(f"the canary cough {index}"))
             generation = begin_generation(tx, records, encounter)
             tx.generations.complete(generation, make_completion(f"canary completion {index}"))
@@ -176,6 +179,7 @@ def read_everything(records: Records) -> int:
             if tx.live_texts.get(encounter.id) is not None:  # the one that still runs
                 continue
             assert len(list(tx.recordings.chunks(recording.id))) == 2
+            assert len(tx.moments.of_encounter(encounter.id)) == 1
             assert tx.transcripts.current(encounter.id) is not None
             assert tx.generations.completed_for(encounter.id) is not None
             assert tx.notes.get(encounter.id) is not None

@@ -12,6 +12,7 @@ import { ApiError, call, showError } from "./api.js";
 import { readAlong } from "./heard.js";
 import { noteActivity, setBusy } from "./idle.js";
 import { openKeeping } from "./keeping.js";
+import { moments } from "./moments.js";
 import { Recorder, SLICE_MS, canRecord, microphoneProblem } from "./recorder.js";
 import { Uploader } from "./uploader.js";
 
@@ -131,6 +132,7 @@ function recorder(urls, before, longest) {
   let keeping = null;
   let lock = null;
   let reading = null;
+  const noted = moments(byId("moments"), () => machine.total);
   let queue = Promise.resolve();
   const machine = new Recorder({
     onData: (blob) => {
@@ -138,6 +140,7 @@ function recorder(urls, before, longest) {
     },
     onPhase: (phase) => {
       showPhase(panel, phase);
+      byId("moments").hidden = !["recording", "paused"].includes(phase);
       if (phase === "stopped") guarded(finish);
     },
     onLevel: (level, silent, clipping) => {
@@ -189,6 +192,7 @@ function recorder(urls, before, longest) {
     reading?.stop();
     await queue;
     await uploader.drained();
+    await noted.drained();
     await complete(urls, uploader.total, keeping);
   }
 
