@@ -94,7 +94,7 @@ class Watch:
 
 def values_of(rule: Rule, ids: dict[str, str]) -> dict[str, Any]:
     """Return real ids for a route's arguments."""
-    return {name: ids.get(name, 0 if name == "index" else "n1") for name in rule.arguments}
+    return {name: ids.get(name, 0 if f"<int:{name}>" in rule.rule else "n1") for name in rule.arguments}
 
 
 def forms() -> Iterator[dict[str, str]]:
