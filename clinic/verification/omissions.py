@@ -136,7 +136,7 @@ def _measurements(passage: Passage, note: _Carried) -> Iterator[_Fact]:
         ):
             continue
         if not any(same(q, quantity) or same(quantity, q) for q in note.quantities):
-            yield _Fact("measurement", str(sorted(quantity.values)), passage.index, quantity.first, 0)
+            yield _Fact("measurement", str(quantity.pair or sorted(quantity.values)), passage.index, quantity.first, 0)
 
 
 # --- symptoms, denials, allergies

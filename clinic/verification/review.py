@@ -20,7 +20,7 @@ from clinic.domain import DraftStatement, Note, Omission, Reason, Statement, Sta
 from clinic.errors import InputError, RecordError
 from clinic.verification import verify_statement
 from clinic.verification.omissions import omissions
-from clinic.verification.passages import hear
+from clinic.verification.passages import Heard, hear
 
 FROM_PROGRAM: Final = Reason(
     code="from_program", message="another program wrote this: read it, then confirm, edit or remove it"
@@ -60,29 +60,32 @@ def restore(note: Note, statement_id: str, transcript: Transcript) -> Note:
     old = _found(note, statement_id)
     if old.status is not StatementStatus.REMOVED:
         raise _conflict("the statement is in the note already")
-    new = _verified(note, old.section, old.text, transcript, statement_id)
+    heard = hear(transcript)
+    new = _verified(note, old.section, old.text, heard, statement_id)
     reasons = (*old.reasons, *(reason for reason in new.reasons if reason not in old.reasons))
     status = StatementStatus.FLAGGED if reasons else StatementStatus.SUPPORTED
     back = new.model_copy(update={"evidence": old.evidence or new.evidence, "reasons": reasons, "status": status})
-    return _rechecked(note, _replaced(note, statement_id, back), transcript)
+    return _rechecked(note, _replaced(note, statement_id, back), heard)
 
 
 def edit(note: Note, statement_id: str, text: str, transcript: Transcript) -> Note:
     """Give a statement a new text, with its own evidence: flagged if there are reasons against it, else `edited`."""
     old = _found(note, statement_id)
-    new = _verified(note, old.section, text, transcript, statement_id)
+    heard = hear(transcript)
+    new = _verified(note, old.section, text, heard, statement_id)
     if new.status is StatementStatus.SUPPORTED:
         new = _with_status(new, StatementStatus.EDITED)
-    return _rechecked(note, _replaced(note, statement_id, new), transcript)
+    return _rechecked(note, _replaced(note, statement_id, new), heard)
 
 
 def add(note: Note, section: str, text: str, transcript: Transcript) -> Note:
     """Add a statement at the end of its section.  It is supported or flagged like any other."""
-    new = _verified(note, section, text, transcript, _next_id(note))
+    heard = hear(transcript)
+    new = _verified(note, section, text, heard, _next_id(note))
     statements = list(note.statements)
     place = max((i for i, s in enumerate(statements) if s.section == section), default=len(statements) - 1) + 1
     added = note.model_copy(update={"statements": (*statements[:place], new, *statements[place:])})
-    return _rechecked(note, added, transcript)
+    return _rechecked(note, added, heard)
 
 
 def add_from_omission(note: Note, omission: Omission, section: str, transcript: Transcript) -> Note:
@@ -94,7 +97,7 @@ def add_from_omission(note: Note, omission: Omission, section: str, transcript: 
             hint="load the note again: somebody has changed it",
         )
     added = add(note, section, omission.text, transcript)
-    return added.model_copy(update={"omissions": tuple(o for o in note.omissions if o != omission)})
+    return added.model_copy(update={"omissions": tuple(o for o in added.omissions if o != omission)})
 
 
 def edit_from_program(note: Note, statement_id: str, text: str, transcript: Transcript) -> Note:
@@ -112,12 +115,11 @@ def add_typed(note: Note, section: str, text: str, transcript: Transcript, *, wh
     return _flagged(add(note, section, text, transcript), _next_id(note), typed_at(where))
 
 
-def _rechecked(old: Note, new: Note, transcript: Transcript) -> Note:
+def _rechecked(old: Note, new: Note, heard: Heard) -> Note:
     """Look for omissions again: what the new text carries is none any more, what it lost has become one.
 
     What was struck from the list stays struck; one that is not found in this way (of an older version) stays, too.
     """
-    heard = hear(transcript)
     before, after = omissions(heard, old.statements), omissions(heard, new.statements)
     kept = [o for o in old.omissions if o in after or o not in before]
     lost = [o for o in after if o not in before and o not in kept]
@@ -131,7 +133,7 @@ def _flagged(note: Note, statement_id: str, why: Reason = FROM_PROGRAM) -> Note:
     return _replaced(note, statement_id, flagged)
 
 
-def _verified(note: Note, section: str, text: str, transcript: Transcript, statement_id: str) -> Statement:
+def _verified(note: Note, section: str, text: str, heard: Heard, statement_id: str) -> Statement:
     plain = " ".join(text.split())
     if not plain:
         raise InputError(
@@ -143,7 +145,7 @@ def _verified(note: Note, section: str, text: str, transcript: Transcript, state
         if s.id != statement_id and s.status is not StatementStatus.REMOVED
     ]
     draft = DraftStatement(section=section, text=plain)
-    return verify_statement(draft, hear(transcript), statement_id=statement_id, rest=rest)
+    return verify_statement(draft, heard, statement_id=statement_id, rest=rest)
 
 
 def _found(note: Note, statement_id: str) -> Statement:

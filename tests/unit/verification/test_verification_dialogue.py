@@ -11,7 +11,7 @@ from clinic.verification.negation import Polarity, answer, hesitates
 from clinic.verification.notes import claims_nothing
 from clinic.verification.passages import hear
 from clinic.verification.quantities import quantities
-from clinic.verification.review import add, edit
+from clinic.verification.review import add, add_from_omission, edit
 from clinic.verification.words import tokenize
 
 from .verification_cases import codes, note, one, transcript
@@ -179,6 +179,21 @@ def test_omissions_are_looked_for_again() -> None:
     assert not any("150" in o.text for o in added.omissions)
     lost = edit(added, "n2", "Blood pressure was taken.", TWICE)
     assert any("150" in o.text for o in lost.omissions)
+
+
+SPOKEN = transcript(
+    "D: Your blood pressure is one fifty over ninety.", "P: Is that high?", "D: Well, 150 over 90 is high.",
+    "D: Your pulse is 88.",
+)  # fmt: skip
+
+
+def test_a_measurement_is_offered_once() -> None:
+    """Said twice, in words and in figures: one omission; taken over, none is left of it, and the other one stays."""
+    whole = note(SPOKEN, "Seen today.")
+    measured = [o for o in whole.omissions if o.kind == "measurement"]
+    assert [o.segment for o in measured] == ["s1", "s4"]
+    taken = add_from_omission(whole, measured[0], "objective", SPOKEN)
+    assert [o.segment for o in taken.omissions if o.kind == "measurement"] == ["s4"]
 
 
 def test_rest_of_the_note_may_be_given_as_drafts() -> None:
