@@ -199,6 +199,7 @@ def review(page: Page) -> None:
     if shots:
         page.screenshot(path=f"{shots}/review.png", full_page=True)
     assert page.get_by_test_id("segment").count() > 3
+    page.wait_for_load_state("load")  # a click before the page's modules have run would be lost
     supported = page.locator('[data-testid="statement"][data-status="supported"]')
     with page.expect_response(re.compile("/clip|/audio")) as clip:
         supported.first.click()

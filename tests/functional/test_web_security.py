@@ -61,12 +61,13 @@ def test_inline_check_finds_something() -> None:
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
 def test_scripts_build_no_markup_from_text(path: Path) -> None:
-    """No script evaluates text, writes markup, keeps anything in the browser's storage, or logs."""
+    """No script evaluates text, writes markup, logs, or keeps anything in the browser but sealed chunks (`keeping`)."""
     text = path.read_text(encoding="utf-8")
     words = (
         r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|localStorage|sessionStorage|indexedDB|console\."
     )
-    assert re.findall(words, text) == []
+    allowed = {"indexedDB"} if path.name == "keeping.js" else set()
+    assert set(re.findall(words, text)) - allowed == set()
     assert FOREIGN.findall(text) == []
 
 
