@@ -21,6 +21,7 @@ _SECTIONS: Final[dict[str, tuple[str, ...]]] = {
     "follow_up": ("plan",),
     "allergy": ("allergies", "subjective", "history"),
     "measurement": ("objective", "findings"),
+    "finding": ("objective", "findings"),
 }
 _OTHER: Final = ("subjective", "history")
 """Sections in the order of preference, for the templates that we ship."""

@@ -407,7 +407,7 @@ def test_edit_against_the_transcript_blocks_the_signature(world: World, browser:
 def test_omissions_are_offered_where_they_belong(world: World, browser: Browser, patient: Patient) -> None:
     """In the order of the conversation, with their time where there is sound, and the section that fits the kind."""
     encounter = world.encounter(patient)
-    kinds = {"safety_net": "s5", "allergy": "s4", "symptom": "s3", "measurement": "s2"}
+    kinds = {"safety_net": "s5", "allergy": "s4", "symptom": "s3", "measurement": "s2", "finding": "s1"}
     missing = tuple(Omission(segment=segment, kind=kind, text=kind) for kind, segment in kinds.items())
     with world.records.write() as tx:
         tx.recordings.start(encounter.id, mime="audio/wav", actor=world.actor())
@@ -418,14 +418,16 @@ def test_omissions_are_offered_where_they_belong(world: World, browser: Browser,
     page = browser.get(f"/encounters/{encounter.id}").text
     listed = page.split('data-testid="omission"')[1:]
     offered = [re.search(r'<option value="(\w+)" selected', part) for part in listed]
-    assert [found and found.group(1) for found in offered] == ["objective", "subjective", "allergies", "plan"]
+    sections = [found and found.group(1) for found in offered]
+    assert sections == ["objective", "objective", "subjective", "allergies", "plan"]
     assert [re.findall(r"Hear \d:\d\d", part)[0] for part in listed] == [
+        "Hear 0:00",
         "Hear 0:06",
         "Hear 0:09",
         "Hear 0:14",
         "Hear 0:20",
     ]
-    number = re.search(r'name="omission" value="(\d)"', listed[0])
+    number = re.search(r'name="omission" value="(\d)"', listed[1])
     assert number is not None
     path = f"/encounters/{encounter.id}/note/omissions"
     assert browser.post(path, version=1, omission=number.group(1), section="objective").status_code == 303
