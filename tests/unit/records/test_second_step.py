@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -240,6 +241,33 @@ def test_used_recovery_codes_cannot_be_put_back(ann: Person, records: Records, d
         db.execute("UPDATE recovery_codes SET codes = ?", (old,))
     with pytest.raises(DecryptionError):
         records.finish_sign_in(ann.user, ann.paper[0])
+
+
+@pytest.mark.parametrize("what", ["recovery", "invitation"])
+def test_many_at_once_use_a_code_once(ann: Person, records: Records, what: str) -> None:
+    """Four threads with the same right code: one gets through."""
+    with records.write() as tx:
+        invitation = tx.invitations.make(ann.user.id, OPERATOR)
+    done: list[str] = []
+
+    def attempt() -> None:
+        try:
+            if what == "recovery":
+                records.finish_sign_in(ann.user, ann.paper[0])
+            else:
+                records.redeem("ann", invitation, "a password of my own")
+            done.append("in")
+        except AuthenticationError as error:
+            done.append(error.code)
+
+    threads = [threading.Thread(target=attempt) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    refusal = "factor_wrong" if what == "recovery" else "invitation_refused"
+    assert sorted(done) == sorted(["in", *[refusal] * 3])
+    assert records.sweep() == ()
 
 
 def test_ending_all_sessions_is_recorded(ann: Person, records: Records) -> None:
