@@ -21,6 +21,7 @@ SLICE_S = 2
 CHUNKS = "**/recordings/*/chunks/*"
 SLOW_MS = 30_000
 LOUD = 0.05
+ROOM_TO_TYPE = 150
 EBML = b"\x1a\x45\xdf\xa3"
 
 pytestmark = [
@@ -234,6 +235,10 @@ def test_a_moment_is_marked_and_a_note_typed(site: Site, context: BrowserContext
     assert not page.get_by_test_id("moment-mark").is_visible()
     page.get_by_test_id("record-start").click()
     expect(page.get_by_test_id("upload-state")).to_have_attribute("data-acknowledged", "1", timeout=SLOW_MS)
+    page.set_viewport_size({"width": 390, "height": 800})
+    field = page.get_by_test_id("moment-text").bounding_box()
+    assert field is not None
+    assert field["width"] > ROOM_TO_TYPE  # beside two buttons nothing was left of it on a phone
     page.get_by_test_id("moment-mark").click()
     page.route("**/moments", lambda route: route.abort())
     page.get_by_test_id("moment-text").fill("looks pale")
