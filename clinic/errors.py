@@ -60,6 +60,7 @@ HTTP_STATUS: Final[dict[str, int]] = {
     "factor_required": 403,
     "proof_missing": 422,
     "invitation_refused": 422,
+    "entry_unknown": 404,
     "passkeys_full": 409,
     "passkey_needs_name": 409,
     "database_busy": 503,

@@ -111,9 +111,10 @@ class LogReader:
 
     def entry(self, seq: int) -> Entry:
         """Return one entry; AuditError if it is not there.  What is read is not verified."""
-        found = next(self.entries(first=seq, last=seq), None)
+        found = next(self.entries(first=seq, last=seq), None) if seq <= _HIGHEST else None
         if found is None:
-            raise AuditError(f"there is no audit entry `{seq}`", code="entry_unknown")
+            hint = f"the entries are numbered 1 to {self.size()}: look for it in the list of the audit log"
+            raise AuditError(f"there is no audit entry `{seq}`", code="entry_unknown", hint=hint)
         return found
 
     def search(self, search: Search, *, before: int | None = None, after: int | None = None, limit: int) -> Found:

@@ -145,12 +145,22 @@ def fingerprint(certificate_pem: bytes) -> str:
 
 def server_names(directory: Path) -> tuple[str, ...]:
     """Return the host names that the server certificate in `directory` vouches for; none if there is no certificate."""
+    alternatives = _vouched_for(directory)
+    return () if alternatives is None else tuple(n.lower() for n in alternatives.get_values_for_type(x509.DNSName))
+
+
+def server_addresses(directory: Path) -> tuple[str, ...]:
+    """Return the IP addresses that the server certificate in `directory` vouches for; none if there is none."""
+    alternatives = _vouched_for(directory)
+    return () if alternatives is None else tuple(map(str, alternatives.get_values_for_type(x509.IPAddress)))
+
+
+def _vouched_for(directory: Path) -> x509.SubjectAlternativeName | None:
     try:
         certificate = x509.load_pem_x509_certificate((directory / "server.pem").read_bytes())
     except (OSError, ValueError):
-        return ()
-    alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    return tuple(name.lower() for name in alternatives.get_values_for_type(x509.DNSName))
+        return None
+    return certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
 
 
 def lan_addresses(tables: Path = Path("/proc/net")) -> tuple[IpAddress, ...]:

@@ -36,6 +36,10 @@ GOOD_FOR: Final = timedelta(days=1)
 SETUP: Final = "setup"
 """The subject of the code by which the first administrator is made; no account has this id."""
 SETUP_GOOD_FOR: Final = timedelta(days=30)
+_SETUP_HINT: Final = (
+    "type the code that `clinic init` printed; where it is lost, "
+    "`clinic user add NAME --role administrator` at the box makes the administrator without it"
+)
 _HALF: Final = 5
 
 
@@ -142,7 +146,7 @@ def set_up(begin: Begin, code: str, *, username: str, display_name: str, passwor
             Invitations(work).use_up(SETUP, made.actor)
             return made
         _refuse(work, None, "invitation_refused")
-    raise _refused()
+    raise AuthenticationError("this is not the code of this box", code="invitation_refused", hint=_SETUP_HINT)
 
 
 def _count(begin: Begin, name: str | None) -> str:

@@ -22,7 +22,7 @@ from clinic.records.users import User
 from clinic.web import sessions, stepup
 from clinic.web.access import allow
 from clinic.web.forms import FactorRolesForm, FormError, UserForm
-from clinic.web.origin import address_by_name
+from clinic.web.origin import addresses_for_others
 from clinic.web.ports import services
 
 blueprint = Blueprint("admin", __name__, url_prefix="/users")
@@ -178,7 +178,7 @@ def _account(
         waits=waits,
         found=sessions.of_account(account),
         code=code,
-        address=address_by_name(),
+        addresses=addresses_for_others(),
         problems=problems or {},
         is_me=account.id == sessions.signed_in().id,
     )

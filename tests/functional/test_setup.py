@@ -83,6 +83,17 @@ def test_what_does_not_fit_makes_nobody(
     assert try_setup(new, made[1])[1] == 303
 
 
+def test_a_refused_form_keeps_what_was_typed_and_says_the_way_out(new: World) -> None:
+    """No administrator is there to ask; the rules of the name stand on the form; all but the password is kept."""
+    browser = new.browser()
+    assert "letters, digits and . _ - @, no blanks" in browser.get("/setup").text
+    page = browser.post("/setup", code="22222-22222", **FIELDS).text
+    assert "clinic user add NAME --role administrator" in page
+    assert "administrator makes a new one" not in page
+    assert all(f'value="{kept}"' in page for kept in ("22222-22222", "boss", "The Boss"))
+    assert FIELDS["password"] not in page
+
+
 def test_guessing_waits(new: World, made: tuple[Path, str]) -> None:
     """Five wrong codes, then everybody waits."""
     assert [try_setup(new, "22222-22222")[1] for _ in range(5)] == [422] * 5

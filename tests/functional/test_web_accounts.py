@@ -17,6 +17,7 @@ from clinic.domain import Role
 from clinic.errors import DecryptionError, InputError
 from clinic.records import invitations
 from clinic.records.patients import Patient
+from clinic.web import origin
 from tests.functional.web_world import CANARY, PASSWORD, World
 
 
@@ -77,6 +78,27 @@ def test_a_code_is_good_once_for_one_account_and_a_day(world: World, monkeypatch
     assert choose(world, good.upper(), "another password", "clinician").status_code == 303
     assert choose(world, good, "third password", "clinician").status_code == 422
     assert world.browser().sign_in("clinician", "another password").status_code == 302
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (("localhost", "clinic.test"), ["https://clinic.test", "https://clinic.test:8443"]),
+        (("localhost", "box.local"), ["https://box.local:8443", "https://192.168.1.9:8443"]),
+        (("localhost",), ["https://192.168.1.9:8443"]),
+    ],
+    ids=["asked-by-name", "not-vouched-for", "number-only"],
+)
+def test_a_new_account_is_told_addresses_that_lead_to_the_box(
+    world: World, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], shown: list[str]
+) -> None:
+    """The one that the administrator uses first; none that the certificate lacks, none of the device itself."""
+    monkeypatch.setattr(origin, "names_of_the_box", lambda: names)
+    monkeypatch.setattr(origin, "server_addresses", lambda _: ("127.0.0.1", "192.168.1.9"))
+    admin, account = world.browser(Role.ADMINISTRATOR), world.users[Role.CLINICIAN]
+    admin.get("/users")
+    page = admin.post(f"/users/{account.id}/code", proof=PASSWORD).text
+    assert re.findall(r"<code>(.*?)/welcome</code>", page) == shown
 
 
 def test_guessing_a_code_waits(world: World) -> None:

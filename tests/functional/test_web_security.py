@@ -235,6 +235,8 @@ def test_sealed_box_answers_nothing_else(world: World) -> None:
         response = client.get(path)
         assert response.status_code == 503
         assert "clinic keys unlock" in response.text
+        assert "CLINIC_HOME" in response.text
+        assert str(world.services.config.home) not in response.text
         assert response.headers["Cache-Control"] == "no-store"
     assert client.post("/login", data={"username": "a", "password": "b"}).status_code == 503
 

@@ -116,10 +116,13 @@ def test_one_entry_and_its_proof(world: World) -> None:
         verify_proof(proof.text, entry_hash=entries[2].hash, vkey=vkey)
 
 
-@pytest.mark.parametrize("path", ["/audit/entries/0", "/audit/entries/99999"])
+@pytest.mark.parametrize("path", ["/audit/entries/0", "/audit/entries/99999", f"/audit/entries/{1 << 70}"])
 def test_an_entry_that_is_not_there(world: World, path: str) -> None:
     """It is said so; there is no proof of it either."""
     auditor = world.browser(Role.AUDITOR)
-    assert auditor.get(path, json=True).get_json()["error"]["code"] == "entry_unknown"
+    answer = auditor.get(path, json=True)
+    error = answer.get_json()["error"]
+    assert (answer.status_code, error["code"]) == (404, "entry_unknown")
+    assert f"1 to {world.records.audit.size()}" in error["hint"]
     auditor.get("/audit")
     assert auditor.post(f"{path}/proof").status_code == auditor.get(path).status_code
