@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from clinic.domain import Evidence, Segment
+from clinic.verification.allergies import allergies_in
 from clinic.verification.negation import Polarity, answer
 from clinic.verification.passages import Heard, Pair, Passage, Reading, is_clinician, pairs, prefix, read
 from clinic.verification.units import Quantity, same
@@ -181,6 +182,17 @@ def _counted(quantity: Quantity, heard: Heard) -> dict[int, float]:
     return {p.index: 1.0 for p in heard.passages if any(same(quantity, s) for s in p.reading.quantities)}
 
 
+_STATED = 0.6
+
+
+def _states_allergy(made: Claim, heard: Heard, candidates: list[int]) -> frozenset[int]:
+    """The passages that state the allergy which an entry under that heading (`Penicillin.`) names."""
+    if not fold(made.section).strip().startswith("allerg"):
+        return frozenset()
+    names = {key for t in made.reading.terms for key in t.keys}
+    return frozenset(i for i in candidates if allergies_in(heard.passages[i].reading) & names)
+
+
 class _Search:
     """The greedy cover of one claim."""
 
@@ -188,6 +200,7 @@ class _Search:
         self.made, self.heard, self.columns, self.weights = made, heard, columns, weights
         self.total = sum(weights)
         self.candidates = sorted({i for column in columns for i in column})
+        self.stating = _states_allergy(made, heard, self.candidates)
         self.rows = {i: [column.get(i, 0.0) for column in columns] for i in self.candidates}
 
     def run(self) -> tuple[list[int], list[float]]:
@@ -222,14 +235,20 @@ class _Search:
         return 0 < words < len(self.weights) and shared < _LEAST_SHARED
 
     def _likeness(self, index: int, chosen: list[int]) -> float:
-        """Break ties: little else said, the same words in the same order, next to a chosen segment, cited."""
+        """Break ties: little else said, the same words in the same order, near a chosen segment, cited, an allergy."""
         passage = self.heard.passages[index]
         held = sum(r * w for r, w in zip(self.rows[index], self.weights, strict=True))
         precision = held / passage.load if passage.load else 0.0
         order = len(self.made.pairs & passage.pairs)
         near = any(abs(index - i) == 1 for i in chosen)
         cited = passage.segment.id in self.made.cited
-        return 0.4 * min(precision, 1.0) + 0.12 * min(order, 5) + 0.15 * near + 0.3 * cited
+        return (
+            0.4 * min(precision, 1.0)
+            + 0.12 * min(order, 5)
+            + 0.15 * near
+            + 0.3 * cited
+            + _STATED * (index in self.stating)
+        )
 
 
 def _with_answers(chosen: list[int], made: Claim, heard: Heard) -> tuple[int, ...]:

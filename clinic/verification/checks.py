@@ -13,6 +13,7 @@ from collections.abc import Iterable
 
 from clinic.domain import Reason
 from clinic.verification.case import SENTENCE_REACH, Case, Check, case, close_to, text_of
+from clinic.verification.certainty import uncertain_words
 from clinic.verification.doses import bound
 from clinic.verification.drugs import drugs, sounds_like
 from clinic.verification.negation import Polarity, denial_word, denies, sentences
@@ -36,8 +37,8 @@ from clinic.verification.words import listed
 
 __all__ = [
     "CHECKS", "Case", "Check", "allergy_conflict", "case", "cited_unknown", "only_asked", "run", "term_not_said",
-    "unsupported", "wrong_dose", "wrong_drugs", "wrong_follow_up", "wrong_label", "wrong_negation", "wrong_numbers",
-    "wrong_plan", "wrong_side", "wrong_subject",
+    "uncertain_words", "unsupported", "wrong_dose", "wrong_drugs", "wrong_follow_up", "wrong_label", "wrong_negation",
+    "wrong_numbers", "wrong_plan", "wrong_side", "wrong_subject",
 ]  # fmt: skip
 
 # --- cited, unsupported
@@ -160,7 +161,8 @@ def wrong_negation(found: Case) -> list[Reason]:
     telling = [(t, p) for t, p in opposed if t.clinical]
     if not telling and (contested < _LEAST_VOTE or contested <= _OUTVOTED * (agreed + contested)):
         return _unheard_not(found)
-    return [_negation_reason(found, term, polarity) for term, polarity in (telling or opposed)[:1]]
+    reasons = [_negation_reason(found, term, polarity) for term, polarity in (telling or opposed)]
+    return list({reason.message: reason for reason in reasons}.values())  # every one: all are confirmed with the text
 
 
 def _unheard_not(found: Case) -> list[Reason]:
@@ -404,6 +406,7 @@ CHECKS: tuple[Check, ...] = (
     wrong_follow_up,
     wrong_drugs,
     uncertain_drug,
+    uncertain_words,
     allergy_conflict,
     wrong_plan,
     wrong_negation,

@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from clinic.domain import Segment
 from clinic.verification.drugs import drugs
-from clinic.verification.passages import read
+from clinic.verification.passages import read, word_spans
 
 
 class Mark(StrEnum):
@@ -25,13 +25,7 @@ class Mark(StrEnum):
 def marks(segment: Segment) -> tuple[Mark | None, ...]:
     """Return the mark of each of a segment's words; nothing for a segment without words of its own."""
     found: list[Mark | None] = [None] * len(segment.words)
-    spans, at = [], 0
-    for word in segment.words:
-        start = segment.text.find(word.text.strip(), at)
-        if start < 0:
-            return tuple(found)  # the text is not made of these words
-        at = start + len(word.text.strip())
-        spans.append((start, at))
+    spans = word_spans(segment)
     reading = read(segment.text)
     places = [(q.start, q.end, Mark.NUMBER) for q in reading.quantities]
     places += [(term.start, term.end, Mark.DRUG) for term, _ in drugs(reading)]

@@ -163,13 +163,14 @@ def _clinical(passage: Passage, note: _Carried, heard: Heard) -> Iterator[_Fact]
 
 _FINDING = listed(
     """have has had 've see seen saw hear heard appreciate appreciated show shows showed shown reveal reveals found
-    diagnosed history think consistent there's is are was were got positive your his her on of"""
+    diagnosed history think consistent there's is are was were got positive your his her on of
+    looks looking sounds seems"""
 )
 _FINDING_REACH = 8
 
 
 def _is_found(reading: Reading, term: Term) -> bool:
-    """Whether a clinician states a finding or a diagnosis (`you do have a murmur`, `i think you have a strain`)."""
+    """Whether a clinician states a finding or a diagnosis (`you do have a murmur`, `this looks like a strain`)."""
     before = {t.text for t in reading.tokens[max(0, term.first - _FINDING_REACH) : term.first]}
     return bool(before & _FINDING)
 

@@ -111,6 +111,18 @@ def hear(transcript: Transcript) -> Heard:
     return Heard(tuple(passages), dict(mentions), holding, touching, by_id)
 
 
+def word_spans(segment: Segment) -> tuple[tuple[int, int], ...]:
+    """Return start and end of each of a segment's words in its text; nothing where the text is not made of them."""
+    spans, at = [], 0
+    for word in segment.words:
+        start = segment.text.find(word.text.strip(), at)
+        if start < 0:
+            return ()
+        at = start + len(word.text.strip())
+        spans.append((start, at))
+    return tuple(spans)
+
+
 def _index(rows: Iterable[tuple[int, frozenset[str]]]) -> dict[str, frozenset[int]]:
     found: dict[str, set[int]] = defaultdict(set)
     for number, names in rows:

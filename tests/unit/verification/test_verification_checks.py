@@ -94,6 +94,24 @@ def test_question_and_answer_are_evidence_together() -> None:
     assert [e.segment for e in one(VISIT, "No fever.").evidence] == ["s3", "s4"]
 
 
+def test_every_contradicted_term_of_a_list_is_named() -> None:
+    """Each has its own reason, and what was denied has none."""
+    said = transcript("D: Any cough or rash?", "P: No.", "P: I have a headache and a fever.")
+    reasons = one(said, "No cough, headache, rash, fever.").reasons
+    assert [r.code for r in reasons] == ["negation_mismatch"] * 2
+    assert [r.message.split('"')[1] for r in reasons] == ["headache", "fever"]
+    assert codes(one(said, "No cough, rash.")) == []
+
+
+def test_an_allergy_is_shown_where_it_is_stated() -> None:
+    """Not where the drug is only named, even if the draft cites that; under another heading nothing is preferred."""
+    said = transcript("D: I will not give you penicillin.", "P: I know, I am allergic to penicillin, since childhood.")
+    for cited in ((), ("s1",)):
+        statement = one(said, "Penicillin.", section="Allergies", cited=cited)
+        assert [e.segment for e in statement.evidence] == ["s2"]
+    assert [e.segment for e in one(said, "Penicillin.", section="plan", cited=("s1",)).evidence] == ["s1"]
+
+
 def test_an_unanswered_question_proves_neither() -> None:
     """A symptom that was asked about without an answer contradicts nothing."""
     said = transcript("D: Any fever?", "P: Let me think.", "D: And what about your cough?", "P: It comes and goes.")

@@ -55,3 +55,39 @@ def test_a_name_that_was_heard_outright_is_not() -> None:
     assert codes(one(put("Candice Arton", again), "Start candesartan once a day.")) == []
     others = [check for check in CHECKS if check is not checks.uncertain_drug]
     assert codes(one(put("Candice Arton"), "Start candesartan once a day.", checks=others)) == []
+
+
+def misheard(probability: float, text: str = "Take per se and mall for pain and fever.") -> Transcript:
+    """Return a segment in which the words of a drug's name were heard with `probability`, all others with 0.9."""
+    doubted = {"per", "se", "and", "mall"}
+    (segment,) = timed(text).segments
+    words = tuple(
+        w.model_copy(update={"probability": probability if w.text.strip() in doubted and n < 5 else 0.9})
+        for n, w in enumerate(segment.words)
+    )
+    return Transcript(segments=(segment.model_copy(update={"words": words}),))
+
+
+MISHEARD = "Per se and mall for pain and fever."
+
+
+def test_a_statement_that_rests_on_words_heard_with_low_certainty_is_flagged() -> None:
+    """Negative controls: heard with certainty, typed, or without the check, it is supported."""
+    statement = one(misheard(0.4), MISHEARD)
+    assert codes(statement) == ["heard_uncertain"]
+    assert statement.reasons[0].message == 'heard with low certainty: "se", "mall": listen to it'
+    dosed = "Take per se and mall 500 mg twice a day for pain and fever."
+    assert codes(one(misheard(0.4, dosed), dosed)) == ["heard_uncertain"]
+    assert codes(one(misheard(0.9), MISHEARD)) == []
+    assert codes(one(transcript("Take per se and mall for pain and fever."), MISHEARD)) == []
+    others = [check for check in CHECKS if check is not checks.uncertain_words]
+    assert codes(one(misheard(0.4), MISHEARD, checks=others)) == []
+
+
+def test_one_doubted_word_among_many_is_not_flagged() -> None:
+    """Less than half, and alone; by itself it is."""
+    (segment,) = timed("Cough and fever and headache since Monday.").segments
+    words = tuple(w.model_copy(update={"probability": 0.3 if "fever" in w.text else 0.9}) for w in segment.words)
+    said = Transcript(segments=(segment.model_copy(update={"words": words}),))
+    assert codes(one(said, "Cough, fever and headache since Monday.")) == []
+    assert codes(one(said, "Fever.")) == ["heard_uncertain"]

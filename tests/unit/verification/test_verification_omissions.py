@@ -80,3 +80,12 @@ def test_a_removed_statement_carries_nothing() -> None:
     removed = review.remove(made, "n5")
     standing = [s.text for s in removed.statements if s.status is not StatementStatus.REMOVED]
     assert kinds(note(VISIT, *standing)) == {"allergy"}
+
+
+@pytest.mark.parametrize("said", ["This looks like", "It sounds like", "I think it's", "It seems to be"])
+def test_a_diagnosis_that_the_clinician_names_is_listed(said: str) -> None:
+    """However it is introduced, and only where the note lacks it; one to be looked for is none."""
+    visit = transcript(f"D: {said} tonsillitis.")
+    assert kinds(note(visit, "Sore throat.")) == {"finding"}
+    assert kinds(note(visit, "Tonsillitis.")) == set()
+    assert kinds(note(transcript("D: We look at people with tonsillitis."), "Sore throat.")) == set()
