@@ -46,12 +46,13 @@ _ENCRYPTED_SWAP: Final = ("/dev/dm-", "/dev/mapper/", "/dev/zram")
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one check."""
+    """The result of one check; `mind`: nothing is broken, and yet it must not stay so where patients are."""
 
     check: str
     ok: bool
     detail: str
     hint: str = ""
+    mind: bool = False
 
 
 def egress(config: Config, *, wait_s: float = _WAIT_S) -> Finding:

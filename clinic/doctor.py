@@ -88,6 +88,7 @@ def glance(config: Config, records: Records) -> tuple[Finding, ...]:
     """Run the checks that take no time, over records that are open: for the administrator's page."""
     known = history(records.audit)
     checks: list[tuple[str, Callable[[], Finding]]] = [
+        ("key", lambda: _key_source(config)),
         ("audit latch", lambda: _latch(config)),
         ("witness", lambda: _witness_in(config, records.audit)),
         ("kept checkpoints", lambda: _kept_in(config, records.audit)),
@@ -128,8 +129,16 @@ def _disk(config: Config) -> Finding:
 def _key(config: Config, keyring: Keyring | None) -> Finding:
     if keyring is None:
         return Finding("key", ok=False, detail="sealed", hint="run it at a terminal and give the passphrase")
+    return _key_source(config)
+
+
+def _key_source(config: Config) -> Finding:
     if config.key_source is KeySource.INSECURE_KEY_FILE:
-        return Finding("key", ok=True, detail="DEVELOPMENT key file beside the data: not for patients")
+        hint = (
+            "enter no patient here; for patients make a new folder: `clinic init` at a terminal asks for a passphrase"
+        )
+        detail = "DEVELOPMENT key file beside the data: not for patients"
+        return Finding("key", ok=True, detail=detail, hint=hint, mind=True)
     return Finding("key", ok=True, detail=config.key_source.value)
 
 
@@ -283,7 +292,7 @@ def _witness_in(config: Config, audit: AuditLog) -> Finding:
     if age is None:
         development = config.key_source is KeySource.INSECURE_KEY_FILE
         detail = "none ever gave a checkpoint back: an older copy of the whole folder would not be noticed"
-        return Finding(name, ok=development, detail=detail, hint=hint)
+        return Finding(name, ok=development, detail=detail, hint=hint, mind=development)
     detail = f"one gave a checkpoint back {age.days} days ago"
     return Finding(name, ok=age <= _WITNESS_EVERY, detail=detail, hint="" if age <= _WITNESS_EVERY else hint)
 
@@ -380,11 +389,12 @@ def _backup(config: Config, keyring: Keyring | None) -> Finding:
 
 
 def _backup_in(config: Config, known: History) -> Finding:
+    hint = "clinic backup create --to DIR, with DIR on another disk; see docs/backup.md"
     if known.last is None and config.backup.destination is None and config.key_source is KeySource.INSECURE_KEY_FILE:
-        return Finding("backup", ok=True, detail="none yet (a DEVELOPMENT data folder is not asked for one)")
+        detail = "none yet (a DEVELOPMENT data folder is not asked for one)"
+        return Finding("backup", ok=True, detail=detail, hint=hint, mind=True)
     failed = f"; failed since then: {', '.join(sorted({f.code for f in known.failures}))}" if known.failures else ""
     if known.last is None:
-        hint = "clinic backup create --to DIR, with DIR on another disk; see docs/backup.md"
         return Finding("backup", ok=False, detail=f"none was ever made{failed}", hint=hint)
     detail = f"last one {_age(known.last.at)} ago, to entry {known.last.entries}{failed}"
     if health(config, known, utc_now()).late or known.failures:
@@ -410,7 +420,8 @@ def _drill(config: Config, keyring: Keyring | None) -> Finding:
 def _drill_in(config: Config, known: History) -> Finding:
     name = "backup drill"
     if known.last is None:
-        return Finding(name, ok=True, detail="no backup to try yet")
+        hint = "make a backup first, then `clinic backup drill`"
+        return Finding(name, ok=True, detail="no backup to try yet", hint=hint, mind=True)
     if known.drill is None:
         return Finding(name, ok=False, detail="never tried whether a backup would serve", hint="clinic backup drill")
     detail = f"last one {_age(known.drill.at)} ago, {known.drill.result}, {known.drill.seconds} s"

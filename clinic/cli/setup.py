@@ -109,6 +109,8 @@ def doctor(ctx: click.Context, *, as_json: bool) -> None:
             out.print(f"{'ok  ' if finding.ok else 'FAIL'} {finding.check}: {finding.detail}", markup=False)
             if finding.hint and not finding.ok:
                 out.print(f"     hint: {finding.hint}", markup=False)
+            elif finding.mind:
+                out.print(f"     note: {finding.hint}", markup=False)
     ctx.exit(0 if all(finding.ok for finding in findings) else 1)
 
 

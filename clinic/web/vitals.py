@@ -3,7 +3,7 @@
 Rules kept here:
 
 * What is looked at takes no time: no log is verified and no record opened.  `clinic doctor` does that.
-* Every check that is not well says what to do next.
+* Every check that is not well says what to do next; so does one that is right only as long as no patient is here.
 * Nothing of a patient is shown: times, sizes, counts.
 """
 
@@ -26,14 +26,14 @@ MANY = 20
 @blueprint.get("")
 @allow(Role.ADMINISTRATOR)
 def show() -> ResponseReturnValue:
-    """Show every check, those that are not well first."""
+    """Show every check, those that are not well first, then those to think about."""
     config, records = services().config, services().records
     found = [
         guarded("worker", _worker),
         guarded("queue", _queue),
         *glance(config, records),
     ]
-    return render_template("box.html", found=sorted(found, key=lambda each: each.ok), at=utc_now())
+    return render_template("box.html", found=sorted(found, key=lambda each: (each.ok, not each.mind)), at=utc_now())
 
 
 def _worker() -> Finding:

@@ -18,7 +18,17 @@ TELEPHONE = {"width": 390, "height": 844}
     [
         (
             "admin",
-            ("/users", "/sessions", "/programs", "/second-factor", "/backups", "/policies", "/glass", "/password"),
+            (
+                "/users",
+                "/box",
+                "/sessions",
+                "/programs",
+                "/second-factor",
+                "/backups",
+                "/policies",
+                "/glass",
+                "/password",
+            ),
         ),
         ("audit", ("/audit", "/audit/witness")),
     ],
@@ -34,6 +44,21 @@ def test_no_page_scrolls_sideways(new_page: NewPage, username: str, paths: tuple
         assert answer.ok, path
         wide[path] = page.evaluate("document.documentElement.scrollWidth")
     assert wide == dict.fromkeys(paths, TELEPHONE["width"])
+
+
+def test_values_stand_below_one_another(site: Site, new_page: NewPage) -> None:
+    """No cell of the accounting is cut off at the right; a value of Health has a line of its own."""
+    someone = site.patient("Narrow Accounting")
+    encounter = site.drafted(someone)
+    page = new_page(viewport=TELEPHONE)
+    page.goto(f"/encounters/{encounter.id}")
+    page.goto(f"/patients/{someone.id}/accounting")
+    right = "cells => Math.max(...cells.map(cell => cell.getBoundingClientRect().right))"
+    assert page.locator("[data-testid=accounting-lines] td").evaluate_all(right) <= TELEPHONE["width"]
+    page = new_page("admin", viewport=TELEPHONE)
+    page.goto("/box")
+    shown = page.locator(".light strong").evaluate_all("found => found.map(each => getComputedStyle(each).display)")
+    assert set(shown) == {"block"}
 
 
 def test_who_is_signed_in_is_seen(new_page: NewPage) -> None:

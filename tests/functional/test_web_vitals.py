@@ -24,14 +24,14 @@ from tests.functional.web_world import CANARY, World
 def lights(world: World) -> dict[str, tuple[bool, str]]:
     """Return what the page says: by check, whether it is well, and its words."""
     page = world.browser(Role.ADMINISTRATOR).get("/box").text
-    found = re.findall(r'<li class="light (well|ill)">.*?<strong>(.*?)</strong> (.*?)</div>', page, re.DOTALL)
+    found = re.findall(r'<li class="light (well|mind|ill)">.*?<strong>(.*?)</strong> (.*?)</div>', page, re.DOTALL)
     return {name: (state == "well", re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", rest))) for state, name, rest in found}
 
 
 def test_each_red_light_says_what_to_do(world: World) -> None:
     """A box without worker and model server: each is named, first, with the next step."""
     found = lights(world)
-    assert len(found) == 17
+    assert len(found) == 18
     for check, step in (("Worker", "clinic serve"), ("Model server", "model.log")):
         assert (found[check][0], step in found[check][1]) == (False, True), check
     assert found["Certificate"][0]
@@ -39,7 +39,28 @@ def test_each_red_light_says_what_to_do(world: World) -> None:
     states = [well for well, _ in found.values()]
     assert states == sorted(states), "those that are not well stand first"
     page = world.browser(Role.ADMINISTRATOR).get("/box").text
-    assert f"{states.count(False)} of 17 checks need you." in page
+    ill = len(re.findall(r'<li class="light ill">', page))
+    assert f"{ill} of 18 checks need you." in page
+
+
+def test_a_folder_for_development_is_not_called_well(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its key, no backup, no witness: none is an error of the doctor, none is green."""
+    found = lights(world)
+    for check, step in (
+        ("Key", "not for patients"),
+        ("Backup", "clinic backup create"),
+        ("Witness", "docs/auditing.md"),
+        ("Backup drill", "make a backup first"),
+    ):
+        assert (found[check][0], step.lower() in found[check][1].lower()) == (False, True), check
+    assert all(finding(world.services.config, world, check).ok for check in ("key", "backup", "witness"))
+    box = world.browser(Role.ADMINISTRATOR)
+    parts = [Finding("key", ok=True, detail="-", hint="do it", mind=True), Finding("disk", ok=True, detail="-")]
+    monkeypatch.setattr(vitals, "glance", lambda *_: parts)
+    monkeypatch.setattr(vitals, "guarded", lambda name, _: Finding(name, ok=True, detail="-"))
+    assert "3 checks are well, 1 to think about." in box.get("/box").text
+    monkeypatch.setattr(vitals, "glance", lambda *_: parts[1:])
+    assert "All 3 checks are well." in box.get("/box").text
 
 
 def test_lights_turn(world: World) -> None:
