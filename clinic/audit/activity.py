@@ -21,7 +21,7 @@ class Kind(StrEnum):
     """What is counted together."""
 
     LOOKED = "looked"  # somebody saw a record, or took something of it out
-    DRAFTED = "drafted"  # the policy allowed a draft
+    DRAFTED = "drafted"  # the policy allowed a draft, a document or a question
     DENIED = "denied"  # the policy refused one
     REFUSED = "refused"  # somebody, or a program, did not get in
 

@@ -53,7 +53,7 @@ class Lookup:
     """The way in which questions are answered, as the policies pin it; `version` is raised when it changes."""
 
     id: str = "record_quotes"
-    version: int = 1
+    version: int = 2
 
     @property
     def sha256(self) -> str:

@@ -12,6 +12,7 @@ Rules kept here:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Final
@@ -36,6 +37,16 @@ from clinic.verification.carried import carried
 from clinic.verification.notes import claims_nothing
 
 _COUNTS_FOR_QUOTES: Final = frozenset({"allergy_conflict"})
+_DATED: Final = re.compile(
+    r"\b(?:back|return|visit|appointment|seen?|review|recheck|follow(?:ed|[ -]?up)?)\b(?:(?!\b(?:if|when)\b).)*?"
+    r"\b(?:tomorrow|next (?:week|month|year)"
+    r"|(?:in|after|within) [\w-]+(?: (?:to|or) [\w-]+)? (?:day|week|month|year)s?)\b",
+    re.IGNORECASE,
+)
+"""When to come back, said before any condition: `come back in one week if ...`."""
+_SOONER: Final = re.compile(
+    r"\b(?:sooner|earlier|at once|immediately|(?:right|straight) away|emergency)\b", re.IGNORECASE
+)
 
 Edit = Callable[[Note, Transcript], Note]
 """A function of `verification.review`, its other arguments given."""
@@ -133,6 +144,8 @@ def _takes(section: Section, sentence: Sentence) -> bool:
     if section.sections and sentence.section not in section.sections:
         return False
     if section.cues and not has_cue(section.cues, sentence.text):
+        return False
+    if section.undated and _DATED.search(sentence.text) and not _SOONER.search(sentence.text):
         return False
     return section.carried is None or any(
         found.kind is section.carried for found in carried(sentence.section, sentence.text)

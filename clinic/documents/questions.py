@@ -4,8 +4,8 @@ Rules kept here:
 
 * Pure and deterministic.  An answer is a choice of whole sentences, word for word; nothing is merged or concluded.
 * A sentence is chosen for what it shares with the question: the same word, another word of the same meaning, the same
-  drug under another name (`verification.vocabulary`); for a question about drugs or allergies, every sentence that
-  speaks of one (`verification.carried`).
+  drug under another name (`verification.vocabulary`), a drug of the class that is named; for a question about drugs
+  or allergies, every sentence that speaks of one (`verification.carried`).
 * Finding nothing is said as that: it never means "no".
 
 Example:
@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from clinic.verification.allergies import classes_named, kin
 from clinic.verification.carried import Kind, carried
 from clinic.verification.notes import claims_nothing
 from clinic.verification.passages import Reading, prefix, read
@@ -49,6 +50,19 @@ _ASKING: Final = frozenset(
 """Words that ask, and tell nothing of what is asked about."""
 _DRUGS: Final = groups("medication")
 _ALLERGY: Final = groups("allergy")
+_ANTIBIOTIC: Final = groups("antibiotic")
+_ANTIBIOTICS: Final = frozenset(
+    {"penicillin", "cephalosporin", "macrolide", "quinolone", "tetracycline", "+sulfamethoxazole trimethoprim"}
+    | {
+        f"+{name}"
+        for name in listed(
+            """amikacin chloramphenicol clindamycin ertapenem fosfomycin gentamicin linezolid meropenem metronidazole
+            mupirocin neomycin nitrofurantoin rifampicin rifaximin streptomycin sulfadiazine sulfamethoxazole tinidazole
+            tobramycin trimethoprim vancomycin"""
+        )
+    }
+)
+"""Classes and drugs that are antibiotics: of the vocabulary's drugs, those that act against bacteria."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +127,10 @@ def _held(term: Term, quote: Quoted, reading: Reading) -> float:
     if (term.keys & _DRUGS and Kind.DRUG in kinds) or (term.keys & _ALLERGY and Kind.ALLERGY in kinds):
         return 1.0
     if any(term.keys & other.keys for other in reading.terms):
+        return 1.0
+    classes = classes_named(term.keys) | (_ANTIBIOTICS if term.keys & _ANTIBIOTIC else frozenset())
+    drugs = {key for other in reading.terms for key in other.keys if key.startswith("+")} if classes else set()
+    if any((kin(key) | {key}) & classes for key in drugs):
         return 1.0
     if any(key.startswith("+") for key in term.keys):
         return 0.0  # a drug is the same drug or another one

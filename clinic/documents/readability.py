@@ -28,6 +28,8 @@ _SILENT = re.compile(
     r"|(?<=[^aeiouytd])ed$|(?<=[^aeiouysxzcgh])es$"
 )
 """An `e` that is not heard."""
+_SENTENCE_WORDS = 4
+"""Fewer are an item of a list (`Penicillin.`): there is nothing to make shorter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +60,10 @@ def grade(sentences: Sequence[str]) -> Reading:
 
 
 def hardest(sentences: Sequence[str], *, above: float, most: int = 3) -> tuple[str, ...]:
-    """Return the sentences whose own grade is above a limit, the hardest first."""
-    graded = sorted(((grade([sentence]).grade, sentence) for sentence in sentences), reverse=True)
-    return tuple(sentence for value, sentence in graded if value > above)[:most]
+    """Return the sentences of four words or more whose own grade is above a limit, the hardest first."""
+    read = [(grade([sentence]), sentence) for sentence in sentences]
+    graded = sorted(((r.grade, s) for r, s in read if r.words >= _SENTENCE_WORDS and r.grade > above), reverse=True)
+    return tuple(sentence for _, sentence in graded)[:most]
 
 
 def syllables(word: str) -> int:

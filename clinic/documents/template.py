@@ -40,6 +40,7 @@ class Section(_Part):
         carried: sentences that speak of a drug, or of an allergy (`verification.carried`).
         cues: sentences in which one of these words stands (`word`, or `word*` for its beginnings).
         sections: sentences of these sections of the note.
+        undated: not those that say when to come back (`in one week`), unless they say that it may have to be sooner.
         rest: every sentence that no other section takes.
         required: it must not be empty when the document is issued.
     """
@@ -51,6 +52,7 @@ class Section(_Part):
     carried: Kind | None = None
     cues: tuple[_Cue, ...] = ()
     sections: tuple[_Id, ...] = ()
+    undated: bool = False
     rest: bool = False
     required: bool = False
 

@@ -24,6 +24,7 @@ _ALLERGY = groups("allergy")
 _BARE = 4
 _NEAR = 3
 _NOT_FOR = frozenset({"for", "take", "taking", "use", "using"})  # `what do you take for your allergies?`
+_ALSO_DRUGS = frozenset({"penicillin", "tetracycline"})
 _SETTLED = frozenset({Polarity.AFFIRMED, Polarity.DOUBTED})
 
 
@@ -43,6 +44,12 @@ def kin(key: str) -> frozenset[str]:
     """Return the classes of a drug; without one, the drug itself."""
     of = {name for name, ending, drugs in _classes() if key in drugs or (ending and key.endswith(ending))}
     return frozenset(of or {key})
+
+
+def classes_named(keys: frozenset[str]) -> frozenset[str]:
+    """Return the classes of drugs that a word names (`macrolides`); not `penicillin`, which is a drug as well."""
+    words = {key.lstrip("=+") for key in keys}
+    return frozenset(name for name, _, _ in _classes() if words & {name, stem(name)} and name not in _ALSO_DRUGS)
 
 
 def related(some: frozenset[str], others: frozenset[str]) -> str | None:

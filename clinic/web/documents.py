@@ -275,7 +275,7 @@ def check(document_id: str) -> Response:
     return jsonify(
         status=found.status.value,
         label=wording.CHECKED_AGAINST_NOTE[found.status],
-        reasons=[reason.message for reason in found.reasons],
+        reasons=[wording.against_note(reason.message) for reason in found.reasons],
         sourced=bool(found.evidence),
     )
 

@@ -51,8 +51,8 @@ MARKS = {
 
 ACTIVITY = {
     Kind.LOOKED: "Records looked at or taken out",
-    Kind.DRAFTED: "Drafts that the policy allowed",
-    Kind.DENIED: "Drafts that the policy refused",
+    Kind.DRAFTED: "Drafts, documents and questions that the policy allowed",
+    Kind.DENIED: "Drafts, documents and questions that the policy refused",
     Kind.REFUSED: "People and programs refused",
 }
 SCOPES = {
@@ -167,6 +167,15 @@ CHECKED_AGAINST_NOTE = {
     StatementStatus.EDITED: "Supported by the signed note",
     StatementStatus.FLAGGED: "To check",
 }
+
+
+def against_note(message: str) -> str:
+    """Return what a check found, in the words for a document: it is held against the note, not against speech."""
+    found = message.replace("nothing said supports this; not heard:", "nothing in the note supports this; not there:")
+    found = found.replace("nothing said supports this", "nothing in the note supports this")
+    return found.removesuffix(" was not said") + " is not in the note" if found.endswith(" was not said") else found
+
+
 CHECKED_HERE = "Checked against what was said while you type."
 ROLES = {
     Role.CLINICIAN: "Clinician",

@@ -104,6 +104,11 @@ def test_what_the_note_does_not_bear_is_flagged_and_blocks(letter: Desk) -> None
     assert (blocked.status_code, "flagged sentences are not decided" in blocked.text) == (409, True)
     live = letter.browser.send(f"{letter.path}/check", {"statement": drug[1], "text": "Doxycycline 500 mg."})
     assert live.get_json()["status"] == "flagged"
+    letter.browser.post(f"{letter.path}/statements", version=3, section="request", text="Bronchoscopy is wanted.")
+    live = letter.browser.send(f"{letter.path}/check", {"section": "request", "text": "Bronchoscopy is wanted."})
+    for shown in (letter.page(), live.get_json()["reasons"][0].capitalize()):
+        assert "Nothing in the note supports this" in shown
+        assert "othing said supports" not in shown
     live = letter.browser.send(
         f"{letter.path}/check", {"statement": drug[1], "text": "Doxycycline 100 mg twice daily."}
     )

@@ -112,6 +112,8 @@ def test_charts_say_in_words_what_they_show(world: World, patient: Patient) -> N
     world.browser(Role.CLINICIAN).get(f"/patients/{patient.id}")
     world.browser().sign_in("clinician", "wrong horse battery")
     page = world.browser(Role.AUDITOR).get("/audit/activity").text
+    for ended in ("allowed", "refused"):
+        assert f"Drafts, documents and questions that the policy {ended}" in page
     assert page.count("<svg") == 2, "what never happened has no picture"
     assert page.count("<rect") == 60
     words = [re.sub(r"\s+", " ", found) for found in re.findall(r'data-testid="chart-words">(.*?)</p>', page)]

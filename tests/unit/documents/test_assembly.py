@@ -80,6 +80,25 @@ def test_instructions_hold_what_a_patient_needs_and_list_the_rest() -> None:
     assert [s.id for s in left_out(document, note)] == ["n1", "n2", "n5"]
 
 
+@pytest.mark.parametrize(
+    ("text", "section"),
+    [
+        ("Please come back in one week if you are not better.", "todo"),
+        ("Return in 2 to 3 days if the fever gets worse.", "todo"),
+        ("Follow-up appointment next week.", "todo"),
+        ("Come back for the blood test.", "todo"),
+        ("Come back in one week, sooner if it gets worse.", "danger"),
+        ("Come back if you cannot swallow.", "danger"),
+        ("Return if the fever has not gone in two days.", "danger"),
+        ("Call the emergency number at once if you faint after the visit in two days.", "danger"),
+    ],
+)
+def test_a_next_visit_is_no_warning_sign(text: str, section: str) -> None:
+    """Only what is urgent stands under *Come back at once if*; a time for the next visit is something to do."""
+    document = document_of(SHEET, source(sentences=(*SENTENCES[:6], ("plan", text))))
+    assert by_section(document).get(section) == [text]
+
+
 def test_what_says_nothing_is_not_taken_over() -> None:
     """`Not discussed.` is no sentence of a letter, and is not offered either."""
     note = source(sentences=(*SENTENCES, ("allergies", "Not discussed.")))

@@ -63,6 +63,30 @@ def test_what_is_not_there_is_not_made_up(question: str) -> None:
     assert (found.quotes, found.total, found.understood) == ((), 0, True)
 
 
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        pytest.param("Which antibiotic did we give?", ["n1", "n3", "n5"], id="antibiotic"),
+        pytest.param("Any macrolides?", ["n1"], id="macrolides"),
+        pytest.param("Does he take NSAIDs?", ["n2"], id="nsaid"),
+        pytest.param("Does he take penicillin?", [], id="one drug is not its class"),
+        pytest.param("Any quinolones?", ["n5"], id="quinolones"),
+        pytest.param("Any cephalosporins?", [], id="another class"),
+    ],
+)
+def test_a_class_of_drugs_finds_its_members(question: str, expected: list[str]) -> None:
+    """The drugs of the class, under any name, and no other."""
+    texts = (
+        "Azithromycin 500 mg daily.",
+        "Ibuprofen for pain.",
+        "Amoxicillin before.",
+        "Lisinopril 10 mg.",
+        "Levofloxacin.",
+    )
+    record = [Quoted("e", 1, f"n{i}", "plan", text) for i, text in enumerate(texts, start=1)]
+    assert [quote.id for quote in find(question, record).quotes] == expected
+
+
 @pytest.mark.parametrize("question", ["What about it?", "???", "When was the last time?", "How much?"])
 def test_a_question_that_names_nothing_is_not_understood(question: str) -> None:
     """There is no word to look for."""

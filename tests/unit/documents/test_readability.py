@@ -55,8 +55,9 @@ def test_the_hardest_sentences_come_first() -> None:
     easy, hard, harder = (
         "Drink water.",
         "Continue the medication daily.",
-        "Echocardiography demonstrated cardiomyopathy.",
+        "Echocardiography demonstrated dilated cardiomyopathy.",
     )
     assert hardest([easy, hard, harder], above=6) == (harder, hard)
     assert hardest([easy], above=6) == ()
+    assert hardest(["Penicillin.", "Allergy.", "Amoxicillin, azithromycin, erythromycin."], above=6) == ()
     assert len(hardest([f"Echocardiography number {n} demonstrated cardiomyopathy." for n in range(9)], above=6)) == 3
