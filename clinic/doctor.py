@@ -389,7 +389,7 @@ def _backup(config: Config, keyring: Keyring | None) -> Finding:
 
 
 def _backup_in(config: Config, known: History) -> Finding:
-    hint = "clinic backup create --to DIR, with DIR on another disk; see docs/backup.md"
+    hint = "`clinic backup create --to DIR`, with DIR on another disk; see docs/backup.md"
     if known.last is None and config.backup.destination is None and config.key_source is KeySource.INSECURE_KEY_FILE:
         detail = "none yet (a DEVELOPMENT data folder is not asked for one)"
         return Finding("backup", ok=True, detail=detail, hint=hint, mind=True)

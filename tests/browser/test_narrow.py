@@ -54,7 +54,9 @@ def test_values_stand_below_one_another(site: Site, new_page: NewPage) -> None:
     page.goto(f"/encounters/{encounter.id}")
     page.goto(f"/patients/{someone.id}/accounting")
     right = "cells => Math.max(...cells.map(cell => cell.getBoundingClientRect().right))"
-    assert page.locator("[data-testid=accounting-lines] td").evaluate_all(right) <= TELEPHONE["width"]
+    for width in (TELEPHONE["width"], 820):
+        page.set_viewport_size({"width": width, "height": 844})
+        assert page.locator("[data-testid=accounting-lines] td").evaluate_all(right) <= width
     page = new_page("admin", viewport=TELEPHONE)
     page.goto("/box")
     shown = page.locator(".light strong").evaluate_all("found => found.map(each => getComputedStyle(each).display)")
