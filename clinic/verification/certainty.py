@@ -24,14 +24,14 @@ _MOST_NAMED = 4
 
 
 def uncertain_words(found: Case) -> list[Reason]:
-    """Half of the telling words of a statement, or two in a row, were heard with low certainty.
+    """More than half of the telling words of a statement, or two in a row, were heard with low certainty.
 
     Two in a row are what the recogniser makes of a name that it does not know (`per se and mall`).
     """
     told = sorted((place, text, p < UNSURE) for place, text, p in _heard(found))
     unsure = [text for _, text, doubted in told if doubted]
     in_a_row = any(one and other for (_, _, one), (_, _, other) in pairwise(told))
-    if not unsure or (2 * len(unsure) < len(told) and not in_a_row):
+    if not unsure or (2 * len(unsure) <= len(told) and not in_a_row):
         return []
     words = ", ".join(f'"{w}"' for w in list(dict.fromkeys(unsure))[:_MOST_NAMED])
     return [Reason(code="heard_uncertain", message=f"heard with low certainty: {words}: listen to it")]
