@@ -11,6 +11,7 @@ Rules kept here:
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -96,20 +97,21 @@ class Answering:
                 "there is no question, or a very long one", code="question_empty", hint="ask in a sentence or two"
             )
         ending.close_interrupted(self._records, encounter_id, actor)
-        case = self._case(encounter_id, words)
+        salt = secrets.token_hex(16)  # a question is short: without it, its digest in the log could be guessed
+        case = self._case(encounter_id, words, salt)
         released = self._release(case, actor)
         try:
             released.claim()  # used once, within its time, and still what was recorded
             with self._records.read() as tx:
                 record, signed_at, signed = _record(tx, case)
             answer = Answer(words, find(words, record), signed_at, len(signed_at), signed)
-            self._keep(case, released, answer, actor)
+            self._keep(case, released, answer, salt, actor)
         except ClinicError as error:
             ending.fail(self._records, case.encounter, released, error, actor)
             raise
         return answer
 
-    def _case(self, encounter_id: EncounterId, question: str) -> Case:
+    def _case(self, encounter_id: EncounterId, question: str, salt: str) -> Case:
         with self._records.read() as tx:
             encounter = tx.encounters.get(encounter_id)
             return Case(
@@ -117,7 +119,7 @@ class Answering:
                 patient=tx.patients.data(encounter.patient_id),
                 pseudonym=self._records.audit.pseudonym(encounter.patient_id),
                 transcript=Transcript(segments=(Segment(id="question", text=question),)),
-                transcript_sha256=canonical_sha256({"question": question, "patient": encounter.patient_id}),
+                transcript_sha256=canonical_sha256({"question": question, "salt": salt}),
                 instruction=question,
             )
 
@@ -135,7 +137,7 @@ class Answering:
 
         return self._releasing.release(case, nothing, LOOKUP, actor, model_verified=True)
 
-    def _keep(self, case: Case, released: ReleasedPrompt, answer: Answer, actor: Actor) -> None:
+    def _keep(self, case: Case, released: ReleasedPrompt, answer: Answer, salt: str, actor: Actor) -> None:
         obligations = obligations_of(released.authorized)
         quotes = tuple(
             SectionText(section=f"{q.encounter_id}:{q.id}", text=q.text, finish_reason="quoted")
@@ -143,7 +145,7 @@ class Answering:
         )
         obligations.check_answer(Completion(sections=quotes, tokens_in=0, tokens_out=0, attempts=0), released.prompt)
         obligations.check_note(_as_note(answer.found.quotes))
-        asked = SectionText(section="question", text=answer.question, finish_reason="asked")
+        asked = SectionText(section=f"question:{salt}", text=answer.question, finish_reason="asked")
         completion = Completion(sections=(asked, *quotes), tokens_in=0, tokens_out=0, attempts=0)
         with self._records.write(closing=True) as tx:
             require_consent(tx, case.encounter.id)

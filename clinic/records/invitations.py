@@ -25,7 +25,7 @@ from clinic.audit.events import InvitationMade, InvitationUsed, LoginFailed
 from clinic.domain import OPERATOR, Actor, Role
 from clinic.errors import AuthenticationError
 from clinic.records import passwords
-from clinic.records.login import NOBODY, Begin, forgive, take_attempt
+from clinic.records.login import NOBODY, Begin, forgive, take_attempt, unknown_subject
 from clinic.records.models import InvitationRow, UserRow
 from clinic.records.recovery import LETTERS, plain
 from clinic.records.sealed import STAFF, Place
@@ -154,7 +154,7 @@ def _count(begin: Begin, name: str | None) -> str:
     locked = False
     with begin() as work:
         user = None if name is None else Users(work).by_username(name)
-        unknown = SETUP if name is None else f"unknown:{work.username_index().bucket(name):04x}"
+        unknown = SETUP if name is None else unknown_subject(work, name)
         subject = f"invitation:{user.id if user else unknown}"
         if not take_attempt(work, subject):
             _refuse(work, user, "login_locked")

@@ -133,13 +133,22 @@ def _count(work: UnitOfWork, name: str, device: DeviceOf | None) -> _Attempt | N
     """Count this attempt as failed for now; None while the account has to wait."""
     users = Users(work)
     user = users.by_username(name)
-    subject = user.id if user else f"unknown:{work.username_index().bucket(name):04x}"
+    subject = user.id if user else unknown_subject(work, name)
     if user and device and (known := device(user)):
         subject = f"device:{known}:{user.id}"
     if not take_attempt(work, subject):
         _refuse(work, user, "login_locked")
         return None
     return _Attempt(subject, user, users.password_hash(user.id) if user else None)
+
+
+def unknown_subject(work: UnitOfWork, name: str) -> str:
+    """Return as whose the attempts for a name without an account are counted.
+
+    Spelled out in hexadecimal, for the index reads `ann-b` and `annb` as one: two names of which one may
+    be an account must not share a wait, or the wait tells that there is none.
+    """
+    return f"unknown:{work.username_index().bucket(name.encode().hex()):04x}"
 
 
 def take_attempt(work: UnitOfWork, subject: str) -> bool:

@@ -17,11 +17,19 @@ from typing import Final
 
 from sqlalchemy import select
 
-from clinic.audit.events import LoggedOut, PasswordReset, SessionsEnded, UserCreated, UserDisabled, UserEnabled
+from clinic.audit.events import (
+    InvitationUsed,
+    LoggedOut,
+    PasswordReset,
+    SessionsEnded,
+    UserCreated,
+    UserDisabled,
+    UserEnabled,
+)
 from clinic.domain import OPERATOR, Actor, Role, UserId, new_id
 from clinic.errors import InputError, RecordError
 from clinic.records import passwords
-from clinic.records.models import LoginFailureRow, UserRow
+from clinic.records.models import InvitationRow, LoginFailureRow, UserRow
 from clinic.records.sealed import STAFF, Place
 from clinic.records.work import UnitOfWork
 
@@ -128,6 +136,10 @@ class Users:
         if failures is not None:
             self._work.session.delete(failures)
         self._work.append(PasswordReset(user_id=row.id), actor=actor)
+        waiting = self._work.session.get(InvitationRow, row.id)
+        if waiting is not None:  # a one-time code for the password before this one
+            self._work.session.delete(waiting)
+            self._work.append(InvitationUsed(subject=row.id), actor=actor)
         return self._user(row)
 
     def end_sessions(self, user_id: str, actor: Actor) -> User:

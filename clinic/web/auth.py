@@ -120,7 +120,7 @@ def _setup_open() -> bool:
 def welcome(user: User, wanted: str | None) -> str:
     """Start a fresh session, and return where to: the page that was wanted, if it is one of ours, or the start."""
     sessions.begin(user)
-    return wanted if wanted and _RETURN.match(wanted) else url_for(HOME[user.role])
+    return wanted if wanted and _RETURN.fullmatch(wanted) else url_for(HOME[user.role])
 
 
 @blueprint.post("/logout")
@@ -185,4 +185,4 @@ def _login_again(error: AuthenticationError | InputError) -> ResponseReturnValue
 
 def _return_path() -> str | None:
     path = request.values.get("next", "")
-    return path if _RETURN.match(path) else None
+    return path if _RETURN.fullmatch(path) else None

@@ -24,7 +24,7 @@ from clinic.documents.readability import Reading, grade, hardest
 from clinic.documents.source import ADDENDUM, Sentence, Source, source_of
 from clinic.documents.template import DocumentTemplate, Section, require_document, template_of
 from clinic.domain import Document, DocumentId, EncounterId, Note, Role, Statement, UserId
-from clinic.errors import AuthenticationError, RecordError
+from clinic.errors import AuthenticationError, InputError, RecordError
 from clinic.generation.template import headings
 from clinic.records.documents import StoredDocument
 from clinic.records.encounters import Encounter
@@ -219,6 +219,7 @@ def restore(document_id: str, statement_id: str) -> ResponseReturnValue:
 def add(document_id: str) -> ResponseReturnValue:
     """Add a sentence of the clinician's own."""
     form = NewStatementForm.parse()
+    _require_section(document_id, form.section)
     return _apply(document_id, form.version, lambda text, note: review.add(text, form.section, form.text, note))
 
 
@@ -227,12 +228,20 @@ def add(document_id: str) -> ResponseReturnValue:
 def take(document_id: str) -> ResponseReturnValue:
     """Take a sentence of the note into the document, word for word."""
     form = SentenceForm.parse()
+    _require_section(document_id, form.section)
     with services().records.read() as tx:
         sentences = {s.id: s for s in _load(tx, document_id).source.sentences}
     if form.sentence not in sentences:
         raise RecordError("the note has no such sentence", code="statement_unknown", hint="load the page again")
     words = sentences[form.sentence].text
     return _apply(document_id, form.version, lambda text, note: review.add(text, form.section, words, note))
+
+
+def _require_section(document_id: str, section: str) -> None:
+    with services().records.read() as tx:
+        known = {each.id for each in _load(tx, document_id).sections}
+    if section not in known:
+        raise InputError("the document has no such section", hint="load the page again")
 
 
 @blueprint.post("/documents/<id:document_id>/recipient")

@@ -99,7 +99,7 @@ def test_nothing_is_decided_unread(site: Site, new_page: NewPage, how: str) -> N
     page.wait_for_timeout(READ_MS)
     expect(page.get_by_test_id("open-flags")).to_have_text("1 to check")
     page.keyboard.press("Enter")
-    expect(page.get_by_test_id("open-flags")).to_have_text("Nothing left to check")
+    expect(page.get_by_test_id("open-flags")).to_have_text("1 not in the note")
 
 
 def test_letters_do_nothing_elsewhere(site: Site, new_page: NewPage) -> None:

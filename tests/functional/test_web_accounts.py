@@ -13,7 +13,7 @@ import pytest
 from werkzeug.test import TestResponse
 
 from clinic.audit.export import open_export
-from clinic.domain import Role
+from clinic.domain import OPERATOR, Role
 from clinic.errors import DecryptionError, InputError
 from clinic.records import invitations
 from clinic.records.patients import Patient
@@ -320,3 +320,15 @@ def test_auditor_exports_fhir(world: World) -> None:
     assert all(b'"resourceType":"AuditEvent"' in line for line in lines)
     assert world.events()[-1] == "log.exported"
     assert auditor.post("/audit/export", recipient=recipient, layout="pdf", proof=PASSWORD).status_code == 422
+
+
+def test_a_password_set_otherwise_ends_the_code_that_waits(world: World) -> None:
+    """A code made before `clinic user reset` does not undo it."""
+    admin = world.browser(Role.ADMINISTRATOR)
+    fields = {"username": "nurse.joy", "display_name": "Joy", "role": "clinician", "proof": PASSWORD}
+    code = code_in(admin.post("/users", **fields).text)
+    with world.records.write() as tx:
+        tx.users.reset_password("nurse.joy", "set at the console", actor=OPERATOR)
+    assert choose(world, code, "first password").status_code == 422
+    assert world.browser().sign_in("nurse.joy", "set at the console").status_code == 302
+    assert world.records.sweep() == ()

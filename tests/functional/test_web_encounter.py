@@ -449,7 +449,7 @@ def test_script_gets_a_piece_of_the_page(world: World, browser: Browser, patient
     assert response.status_code == 200
     assert "<html" not in response.text
     assert 'name="version" value="2"' in response.text
-    assert "Nothing left to check" in response.text
+    assert "1 not in the note" in response.text
 
 
 def test_moved_version_is_a_conflict(world: World, browser: Browser, patient: Patient) -> None:
@@ -685,3 +685,23 @@ def test_what_to_check_is_marked_in_the_transcript(world: World, browser: Browse
     page = browser.get(f"/encounters/{encounter.id}").text
     assert re.search(r'class="word replaced drug"[^>]*>candesartan<', page)
     assert "(heard first: &lt;Candice&gt; Arton)" in page
+
+
+def test_what_the_note_lacks_is_said_beside_the_signature(world: World, browser: Browser, patient: Patient) -> None:
+    """Open omissions and empty sections stand above the button, and the badge does not call them nothing."""
+    encounter = world.drafted(patient)
+    with world.records.write() as tx:
+        stored = tx.notes.get(encounter.id)
+        assert stored is not None
+        kept = stored.note.model_copy(
+            update={
+                "statements": stored.note.statements[:1],
+                "omissions": (Omission(kind="measurement", text="130 over 85", segment="s1"),),
+            }
+        )
+        tx.notes.save(encounter.id, kept, expected_version=stored.version, actor=world.actor())
+    page = browser.get(f"/encounters/{encounter.id}").text
+    beside = page.split('data-testid="sign-lacks"')[1].split("</p>")[0]
+    assert "1 of what was said" in beside
+    assert "Nothing stands under" in beside
+    assert "Nothing left to check" not in page

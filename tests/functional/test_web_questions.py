@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -128,6 +130,7 @@ def test_a_crash_in_between_is_closed_by_the_next_question(
     world: World, browser: Browser, patient: Patient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A permission without an end is told of, once."""
+    monkeypatch.setattr("clinic.documents.ending._IN_USE", timedelta(0))
     world.signed(patient)
     here = world.encounter(patient)
 
@@ -161,3 +164,14 @@ def test_the_form_is_where_it_can_be_used(world: World, browser: Browser, patien
     assert 'data-testid="ask"' in browser.get(f"/encounters/{here.id}").text
     assert 'data-testid="ask"' not in browser.get(f"/encounters/{asked_first.id}").text
     assert 'data-testid="ask"' not in world.colleague().get(f"/encounters/{here.id}").text
+
+
+def test_a_question_cannot_be_guessed_from_the_log(world: World, browser: Browser, patient: Patient) -> None:
+    """The same question twice, of which nothing is found: no digest in the log is the same."""
+    here = world.encounter(patient)
+    for _ in range(2):
+        assert ask(browser, here, "Is she pregnant?")[0] == 200
+    bodies = [json.loads(e.body) for e in world.records.audit.entries() if e.event.startswith("generation.")]
+    for name in ("transcript_sha256", "output_sha256"):
+        digests = [body[name] for body in bodies if name in body]
+        assert len(digests) == len(set(digests)) == 2

@@ -236,7 +236,8 @@ def _beginnings(items: Sequence[tuple[Any, Any]], run: str = "") -> set[str]:
 
 def _beginning(run: str) -> set[str]:
     fixed = run.replace(_EDGE, "")
-    return {_EDGE * run.startswith(_EDGE) + fixed} if fixed else set()
+    begins_word = run.startswith(_EDGE) and (fixed[:1].isalnum() or fixed[:1] == "_")  # an edge before `@` ends one
+    return {_EDGE * begins_word + fixed} if fixed else set()
 
 
 def _first(operator: Any, argument: Any, run: str, rest: Sequence[tuple[Any, Any]]) -> set[str]:

@@ -44,6 +44,7 @@ def test_filtering_changes_no_match(pieces: list[str], gap: str) -> None:
         pytest.param(r"\b(?:\+?44 )?0?7\d{3}", "+44 07123, 44 7123 and 07999", id="optional signs"),
         pytest.param(r"(?:[0-9a-f]{2}[:-]){2}[0-9a-f]{2}", "a: 0a:1b-2c " * 30, id="few signs"),
         pytest.param(r"ward(?=.{0,70}(?:now|today))", "ward " + "x" * 60 + " now", id="far lookahead"),
+        pytest.param(r"\b(?:at|@) \w+", "she stays@ home, at home @ home", id="an edge before a sign"),
         pytest.param(r"aba", "abababa aba", id="overlapping places"),
         pytest.param(r"(?i)mark", "MAR\u212a", id="folded letters"),
     ],

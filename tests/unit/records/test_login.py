@@ -270,3 +270,14 @@ def test_unknown_names_cannot_fill_the_disk(records: Records, database: Path) ->
     assert all(len(subject) == len("unknown:0000") for subject in subjects)
     assert not any("canary" in subject for subject in subjects)
     assert set(event_names(records)) == {"login.failed"}
+
+
+def test_unknown_names_that_look_alike_wait_apart(records: Records) -> None:
+    """A wait that another spelling shares would tell that neither is an account."""
+    for _ in range(5):
+        with pytest.raises(AuthenticationError):
+            records.authenticate("no-body", "not the password")
+    for name, code in (("no-body", "login_locked"), ("nobody", "login_failed"), ("no.body", "login_failed")):
+        with pytest.raises(AuthenticationError) as caught:
+            records.authenticate(name, "not the password")
+        assert caught.value.code == code, name
