@@ -388,7 +388,7 @@ def test_facts_from_the_transcript_are_seen(place: Place, monkeypatch: pytest.Mo
 def test_a_prompt_that_leaves_before_it_is_recorded_is_seen(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Control: a gate that releases first."""
     gate = _LateGate(place.clinic.records.audit)
-    monkeypatch.setattr(place.clinic.flow(CHAT), "_gate", gate)
+    monkeypatch.setattr(place.clinic.flow(CHAT)._releasing, "_gate", gate)
     assert "unrecorded" in found_in(place, sample(place, "Obey."))
 
 

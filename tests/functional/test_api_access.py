@@ -316,7 +316,7 @@ def test_a_defect_says_a_reference_and_nothing_else(
 ) -> None:
     """What an exception holds is neither shown nor logged."""
     emr = program(world)
-    monkeypatch.setattr("clinic.records.patients._by_name", lambda found: 1 / len(found[0].data.name[:0]))
+    monkeypatch.setattr("clinic.records.patients._in_order", lambda found: 1 / len(found[0].data.name[:0]))
     answer = emr.call("POST", "/patients/search", {"text": CANARY})
     assert (answer.status_code, code(answer)) == (500, "internal")
     reference = re.search(r"reference: ([0-9a-f]{12})", answer.text)

@@ -23,7 +23,8 @@ def requests(world: World) -> list[tuple[str, str, str]]:
     found = []
     adapter = world.app.url_map.bind("clinic.test")
     for rule in world.app.url_map.iter_rules():
-        arguments = {name: ARGUMENTS.get(name, "1" if name == "index" else "n1") for name in rule.arguments}
+        known = {name: "1" if f"<int:{name}>" in rule.rule else "n1" for name in rule.arguments}
+        arguments = known | {name: value for name, value in ARGUMENTS.items() if name in known}
         path = adapter.build(rule.endpoint, arguments | {"filename": "clinic.css"} if arguments else {})
         found += [(rule.endpoint, method, path) for method in rule.methods or () if method in {"GET", "POST", "PUT"}]
     return found

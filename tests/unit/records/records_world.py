@@ -92,7 +92,7 @@ def make_completion(text: str = "canary completion") -> Completion:
 
 
 def begin_generation(
-    tx: Transaction, records: Records, encounter: Encounter, *, transcript_sha256: str = "5" * 64
+    tx: Transaction, records: Records, encounter: Encounter, *, transcript_sha256: str = "5" * 64, model: str = "gemma"
 ) -> GenerationId:
     """Authorise and begin a generation, as the gate does."""
     event = GenerationAuthorized(
@@ -105,7 +105,7 @@ def begin_generation(
         policies=("consent-given",),
         obligations=(),
         prompt_sha256="2" * 64,
-        model="gemma",
+        model=model,
         model_sha256="3" * 64,
         template="soap",
         template_sha256="4" * 64,

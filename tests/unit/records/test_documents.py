@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from clinic.domain import (
+    NO_MODEL,
     Actor,
     Document,
     EncounterState,
@@ -46,7 +47,7 @@ class World:
 
 def draft(tx: Transaction, records: Records, encounter: Encounter, document: Document | None = None) -> StoredDocument:
     """Store a document by a completed generation."""
-    generation = begin_generation(tx, records, encounter)
+    generation = begin_generation(tx, records, encounter, model=NO_MODEL.id)
     tx.generations.complete(generation, make_completion())
     return tx.documents.store_draft(document or make_document(), generation_id=generation, actor=CLINICIAN)
 
