@@ -77,6 +77,10 @@ def disable(user_id: str) -> ResponseReturnValue:
 @allow(Role.ADMINISTRATOR)
 def enable(user_id: str) -> ResponseReturnValue:
     """Open a disabled account again, with the password it had."""
+    try:
+        stepup.require()
+    except AuthenticationError as error:
+        return _account(user_id, problems={"enable": f"{error}: {error.hint}"}, status=http_status(error))
     with services().records.write() as tx:
         tx.users.enable(_user(user_id).username, sessions.actor())
     flash("The account is enabled.")

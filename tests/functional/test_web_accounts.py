@@ -137,7 +137,10 @@ def test_disabled_account_is_enabled_again(world: World) -> None:
     assert f"/users/{account.id}/enable" in admin.get(f"/users/{account.id}").text
     assert world.browser(Role.AUDITOR).post(f"/users/{account.id}/enable").status_code == 403
     assert world.browser().sign_in("clinician").status_code == 401
-    assert admin.post(f"/users/{account.id}/enable").status_code == 303
+    unproved = admin.post(f"/users/{account.id}/enable")
+    assert (unproved.status_code, "Prove that it is you" in unproved.text) == (422, True)
+    assert world.browser().sign_in("clinician").status_code == 401
+    assert admin.post(f"/users/{account.id}/enable", proof=PASSWORD).status_code == 303
     assert world.browser().sign_in("clinician").status_code == 302
     assert "user.enabled" in world.events()
 
