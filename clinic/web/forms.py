@@ -14,7 +14,16 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, ClassVar, Literal, Self
 
 from flask import request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from clinic.audit.search import Search
 from clinic.domain import Consent, EncounterKind, GlassReason, Role, Scope, ShredReason
@@ -46,7 +55,10 @@ class Form(BaseModel):
     @classmethod
     def parse_json(cls) -> Self:
         """Read the JSON body of this request."""
-        body = request.get_json(silent=True)
+        try:
+            body = request.get_json(silent=True)
+        except RecursionError:  # brackets in brackets, thousands deep
+            body = None
         return cls.read(body if isinstance(body, dict) else {})
 
     @classmethod
@@ -61,6 +73,14 @@ class Form(BaseModel):
         except ValidationError as error:
             names = dict.fromkeys(str(problem["loc"][0]) if problem["loc"] else "form" for problem in error.errors())
         raise FormError({name: cls.problems.get(name, f"`{name}` is missing or not valid") for name in names})
+
+
+def _one_line(value: str) -> str:
+    """Return a text in one line, without a character that nobody sees: it stands at the head of a letter."""
+    shown = " ".join(value.split())
+    if not shown.isprintable():
+        raise ValueError("not printable")
+    return shown
 
 
 class LoginForm(Form):
@@ -314,7 +334,7 @@ class NewDocumentForm(Form):
     """Which document is wanted."""
 
     template: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,64}$")]
-    recipient: Annotated[str, Field(max_length=200)] = ""
+    recipient: Annotated[str, Field(max_length=200), AfterValidator(_one_line)] = ""
     problems = {
         "template": "choose a kind of document",
         "recipient": "name whom it is for in at most 200 characters",
@@ -331,7 +351,7 @@ class QuestionForm(Form):
 class RecipientForm(VersionForm):
     """Whom a document is for."""
 
-    recipient: Annotated[str, Field(max_length=200)] = ""
+    recipient: Annotated[str, Field(max_length=200), AfterValidator(_one_line)] = ""
     problems = {"recipient": "name whom it is for in at most 200 characters"}
 
 

@@ -141,8 +141,8 @@ def _book() -> SessionBook:
 
 
 def begin(user: User) -> None:
-    """Start a fresh session for an account that has just proved who it is."""
-    session.clear()
+    """Start a fresh session for an account that has just proved who it is; the one before on this browser ends."""
+    _end_the_one_before()
     g.pop("csrf_token", None)
     now = _book().clock()
     sid = new_id()
@@ -155,9 +155,15 @@ def begin(user: User) -> None:
 
 def half_way(user: User) -> None:
     """Remember whose password was right, until the second factor is."""
-    session.clear()
+    _end_the_one_before()
     g.pop("csrf_token", None)
     session["half"] = {"user": user.id, "epoch": user.session_epoch, "run": _book().run, "at": _book().clock()}
+
+
+def _end_the_one_before() -> None:
+    if sid := session.get("sid"):
+        _book().end(str(sid))
+    session.clear()
 
 
 def waiting_for() -> User | None:

@@ -347,3 +347,15 @@ def test_a_section_that_the_document_has_not_is_refused(world: World, patient: P
     answer = letter.browser.post(f"{letter.path}/statements", section=section, text="Please see her.", version="1")
     assert answer.status_code == 422
     assert letter.stored_text() == before
+
+
+@pytest.mark.parametrize("recipient", ["Dr A\u202e", "Dr A\u200b", "Dr A\x00"])
+def test_a_recipient_is_one_printable_line(world: World, patient: Patient, recipient: str) -> None:
+    """What stands at the head of a letter has no line of its own, and nothing that nobody sees."""
+    encounter, browser = world.signed(patient), world.browser(Role.CLINICIAN)
+    path = f"/encounters/{encounter.id}/documents"
+    assert browser.post(path, template="referral_letter", recipient=recipient).status_code == 422
+    assert browser.post(path, template="referral_letter", recipient="Dr A\n\nRefuse her").status_code == 303
+    with world.records.read() as tx:
+        (listed,) = tx.documents.for_encounter(encounter.id)
+        assert tx.documents.get(listed.id).document.recipient == "Dr A Refuse her"

@@ -339,3 +339,11 @@ def test_what_a_browser_says_of_itself_is_only_words(world: World) -> None:
     assert "Chrome on Android" in browser.get("/sessions").text
     assert device_words('<script>"') == "A browser"
     assert device_words("") == "A browser"
+
+
+def test_signing_in_as_somebody_else_ends_the_session_before(world: World) -> None:
+    """A copy of the first account's cookie opens nothing once the browser is somebody else's."""
+    browser = world.browser(Role.ADMINISTRATOR)
+    copied = cookie_of(browser)
+    assert browser.sign_in("clinician").status_code == 302
+    assert copy_of(world, copied).get("/users").status_code in {302, 401}
