@@ -154,6 +154,7 @@ def test_a_killed_worker_fails_the_job_visibly_and_trying_again_finishes_it(chat
 
     def kill(stage: Stage, _done: float) -> None:
         if stage is Stage.GENERATE and timer.ident is None:
+            os.kill(victim, signal.SIGSTOP)  # a quick machine would have answered before the timer
             timer.start()
 
     client = model_client(clinic.config)
