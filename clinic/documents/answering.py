@@ -92,7 +92,7 @@ class Answering:
             GenerationError: `output_forbidden`.
         """
         words = " ".join(question.split())
-        if not words or len(words) > _LONGEST:
+        if not any(map(str.isalnum, words)) or len(words) > _LONGEST:
             raise InputError(
                 "there is no question, or a very long one", code="question_empty", hint="ask in a sentence or two"
             )

@@ -8,15 +8,14 @@ Rules kept here:
 
 from __future__ import annotations
 
-import tomllib
 from functools import cache, cached_property
-from importlib.resources import files
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from clinic.domain import Action, Document, canonical_sha256
-from clinic.errors import ConfigError, InputError
+from clinic.errors import InputError
+from clinic.generation.template import read_shipped, shipped_ids
 from clinic.verification.carried import Kind
 
 _Id = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
@@ -122,8 +121,7 @@ class DocumentTemplate(_Part):
 
 def document_ids() -> tuple[str, ...]:
     """Return the ids of the document templates that ship with the project."""
-    folder = files("clinic.documents") / "templates"
-    return tuple(sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")))
+    return shipped_ids("clinic.documents")
 
 
 def require_document(template_id: str) -> DocumentTemplate:
@@ -157,19 +155,4 @@ def load_document_template(template_id: str) -> DocumentTemplate:
     Raises:
         ConfigError: `template_unknown`, `template_invalid`.
     """
-    if template_id not in document_ids():
-        raise ConfigError(
-            "there is no such document template",
-            code="template_unknown",
-            hint=f"choose one of: {', '.join(document_ids())}",
-        )
-    text = (files("clinic.documents") / "templates" / f"{template_id}.toml").read_text(encoding="utf-8")
-    try:
-        template = DocumentTemplate(**tomllib.loads(text))
-    except (tomllib.TOMLDecodeError, ValidationError, TypeError) as exc:
-        raise ConfigError(
-            f"template `{template_id}` is not valid", code="template_invalid", hint="install the program again"
-        ) from exc
-    if template.id != template_id:
-        raise ConfigError(f"template `{template_id}` names itself `{template.id}`", code="template_invalid")
-    return template
+    return read_shipped(DocumentTemplate, "clinic.documents", template_id)

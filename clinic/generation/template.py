@@ -9,9 +9,10 @@ Rules kept here:
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Callable
 from functools import cached_property
 from importlib.resources import files
-from typing import Annotated, Self
+from typing import Annotated, Protocol, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -20,6 +21,14 @@ from clinic.errors import ConfigError, InputError
 
 _Id = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 _Cue = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9' -]*\*?$")]
+
+
+class _Named(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+_T = TypeVar("_T", bound=_Named)
 
 
 class _Part(BaseModel):
@@ -81,8 +90,7 @@ class Template(_Part):
 
 def template_ids() -> tuple[str, ...]:
     """Return the ids of the templates that ship with the project."""
-    folder = files("clinic.generation") / "templates"
-    return tuple(sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")))
+    return shipped_ids("clinic.generation")
 
 
 def title(template_id: str) -> str:
@@ -116,15 +124,29 @@ def load_template(template_id: str) -> Template:
     Raises:
         ConfigError: `template_unknown`, `template_invalid`.
     """
-    if template_id not in template_ids():
+    return read_shipped(Template, "clinic.generation", template_id)
+
+
+def shipped_ids(package: str) -> tuple[str, ...]:
+    """Return the ids of the templates in a package's folder `templates`."""
+    folder = files(package) / "templates"
+    return tuple(sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")))
+
+
+def read_shipped(kind: Callable[..., _T], package: str, template_id: str) -> _T:
+    """Read one template out of a package's folder `templates`.
+
+    Raises:
+        ConfigError: `template_unknown`, `template_invalid`.
+    """
+    known = shipped_ids(package)
+    if template_id not in known:
         raise ConfigError(
-            "there is no such note template",
-            code="template_unknown",
-            hint=f"choose one of: {', '.join(template_ids())}",
+            "there is no such template", code="template_unknown", hint=f"choose one of: {', '.join(known)}"
         )
-    text = (files("clinic.generation") / "templates" / f"{template_id}.toml").read_text(encoding="utf-8")
+    text = (files(package) / "templates" / f"{template_id}.toml").read_text(encoding="utf-8")
     try:
-        template = Template(**tomllib.loads(text))
+        template = kind(**tomllib.loads(text))
     except (tomllib.TOMLDecodeError, ValidationError, TypeError) as exc:
         raise ConfigError(
             f"template `{template_id}` is not valid", code="template_invalid", hint="install the program again"

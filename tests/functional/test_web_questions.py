@@ -118,7 +118,7 @@ def test_a_refusal_is_recorded_and_nothing_is_read(
     assert world.records.sweep() == ()
 
 
-@pytest.mark.parametrize("question", [" ", "x" * 2001], ids=["empty", "too long"])
+@pytest.mark.parametrize("question", [" ", "?!", "x" * 2001], ids=["empty", "no word", "too long"])
 def test_bad_input_asks_nothing(world: World, browser: Browser, patient: Patient, question: str) -> None:
     """One clear answer before the policy is asked."""
     here = world.encounter(patient)

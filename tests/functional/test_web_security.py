@@ -281,3 +281,16 @@ def test_an_unsealed_box_would_be_noticed(world: World) -> None:
     answer = create_app(world.services).test_client().get("/login")
     assert answer.status_code == 200
     assert b'data-testid="sealed"' not in answer.data
+
+
+def test_deep_brackets_are_bad_input_and_no_defect(world: World, patient: Patient) -> None:
+    """JSON too deep for the parser is refused like any other that does not fit."""
+    encounter, browser = world.drafted(patient), world.browser(Role.CLINICIAN)
+    answer = browser.client.post(
+        f"/encounters/{encounter.id}/note/check",
+        data="[" * 100_000,
+        content_type="application/json",
+        headers={"X-CSRFToken": browser.token, "Accept": "application/json"},
+        base_url=ORIGIN,
+    )
+    assert answer.status_code == 422
